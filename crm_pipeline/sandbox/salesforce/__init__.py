@@ -1,0 +1,1 @@
+"""The sandbox org: a simulated Salesforce over HTTP that imports nothing of ours."""
