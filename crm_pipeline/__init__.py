@@ -1,0 +1,1 @@
+"""CRM Pipeline: a two-way sync between a CRM and a PostgreSQL marketing warehouse."""

@@ -1,0 +1,1 @@
+"""What the operator chose, typed and checked: files and environment become one Settings."""

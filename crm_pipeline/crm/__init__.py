@@ -1,0 +1,1 @@
+"""Talking to a CRM: the port that upper rooms know, and one folder per CRM."""

@@ -1,0 +1,178 @@
+"""What the upper rooms know of a CRM: a handful of verbs, answered in bytes and model values.
+
+Belongs here: what every CRM can answer, or honestly decline through `describe`. Does not belong
+here: a word of any one CRM's API. A connector is a folder beside this file and a line in
+`registry.py`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from crm_pipeline.model.filters import RecordFilter
+from crm_pipeline.model.objects import CrmObject, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class OrgIdentity:
+    """Which organisation we talk to, and as whom."""
+
+    organization_id: str
+    organization_name: str
+    user_name: str
+    instance_url: str
+    is_sandbox: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ApiUsage:
+    """API calls: ours since the connector was made, and the org's last word on its daily limit."""
+
+    calls: int
+    used_today: int | None
+    daily_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """Which records of an object to read, and which fields of them.
+
+    Attributes:
+        fields: API names or relationship paths, in the order in which pages must carry them.
+        changed_since: inclusive lower bound on the object's cursor field; None reads from the
+            beginning of time.
+        record_ids: only these records (at most 200); None reads all.
+        include_deleted: also records in the recycle bin, with the deleted field true.
+        only_transport: what the operator or the caller insists on; AUTO lets the connector choose
+            by cost.
+    """
+
+    crm_object: CrmObject
+    fields: tuple[str, ...]
+    record_filter: RecordFilter | None = None
+    changed_since: datetime | None = None
+    record_ids: tuple[str, ...] | None = None
+    include_deleted: bool = True
+    only_transport: Transport = Transport.AUTO
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where an earlier attempt at the same request stopped.
+
+    Attributes:
+        token: what `RecordRead.token` was.
+        landed_keys: keys of the pages that are already in the warehouse, in landing order.
+    """
+
+    token: str
+    landed_keys: tuple[str, ...]
+
+
+class ResultPage(Protocol):
+    """One page of records as CSV bytes: the unit of loading, checkpointing and repeating."""
+
+    @property
+    def key(self) -> str:
+        """Names the page within its read, also after a restart."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Field names in the order of the page's columns; known once `chunks` has begun."""
+
+    @property
+    def record_count(self) -> int | None:
+        """Records in the page by the CRM's own count; None when the CRM does not say."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """The page's CSV rows without a header line; may be called again to read the page again.
+
+        RFC 4180 with LF or CRLF, UTF-8, `""` or nothing for null, no NUL bytes; ISO 8601 times;
+        `true` and `false`.
+
+        Raises:
+            TransientError: the connection broke or the body was cut; calling again may help.
+            ReadExpired: the page no longer exists.
+        """
+
+
+class RecordRead(Protocol):
+    """An open read: its pages, and what the CRM said about it."""
+
+    @property
+    def transport(self) -> Transport:
+        """REST or BULK."""
+
+    @property
+    def reason(self) -> str:
+        """Why that transport, in one sentence for the ledger."""
+
+    @property
+    def token(self) -> str:
+        """What to store so that a later process can go on with this read."""
+
+    @property
+    def record_count(self) -> int | None:
+        """Records of the whole read by the CRM's own count, landed pages included."""
+
+    def pages(self) -> Iterator[ResultPage]:
+        """The pages that have not landed yet; several may be streamed side by side."""
+
+    def close(self) -> None:
+        """Give back what the CRM keeps for us (job results, cursors); never raises."""
+
+
+class CrmConnector(Protocol):
+    """One CRM, spoken to as one user. Safe to use from several threads."""
+
+    @property
+    def usage(self) -> ApiUsage:
+        """API calls so far."""
+
+    def identity(self) -> OrgIdentity:
+        """Log in if need be, and say where we are.
+
+        Raises:
+            CredentialsError: the CRM refuses us; the sentence says which setting to look at.
+            TransientError: the CRM cannot be reached.
+        """
+
+    def server_time(self) -> datetime:
+        """The CRM's own clock, never later than the truth; costs a call only when nothing is known.
+
+        Windows are built from this alone: the local clock may be wrong by hours.
+        """
+
+    def object_names(self) -> tuple[str, ...]:
+        """API names of all objects that our user may query."""
+
+    def describe(self, object_name: str) -> CrmObject:
+        """The object as our user may see it now; never served from a cache of an earlier run.
+
+        Raises:
+            ObjectUnavailable: unknown, or hidden from our user.
+        """
+
+    def describe_path(self, crm_object: CrmObject, path: str) -> CrmObject:
+        """The same object with the field at the end of a relationship path added under that path.
+
+        Raises:
+            FieldUnavailable: some step of the path does not exist or is hidden.
+        """
+
+    def count(self, request: ReadRequest) -> int:
+        """How many records the request would return now."""
+
+    def open_read(self, request: ReadRequest, *, resume: ResumePoint | None = None) -> RecordRead:
+        """Begin to read, or go on where an earlier attempt stopped.
+
+        Raises:
+            ReadExpired: the point to resume from is gone; open again without it.
+            FieldUnavailable: the CRM refuses a field.
+            ObjectUnavailable: the CRM refuses the object.
+            PermanentError: the CRM refuses the filter, or the job failed for good.
+        """
+
+    def close(self) -> None:
+        """Give connections back."""

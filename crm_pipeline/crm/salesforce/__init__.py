@@ -1,0 +1,1 @@
+"""Salesforce, spoken through one thin session of ours."""

@@ -1,0 +1,1 @@
+"""The Dagster room: builders only, one file per Dagster noun."""

@@ -1,0 +1,143 @@
+"""What a CRM object is, and what of it the operator chose.
+
+Belongs here: facts that both the CRM side and the warehouse side must agree on. Does not belong
+here: a CRM's own type names (crm/<vendor>/fields.py) and PostgreSQL's (warehouse/schema.py).
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from crm_pipeline.model.filters import RecordFilter
+
+
+class ValueType(StrEnum):
+    """How a value is stored. A CRM's many field types come down to these."""
+
+    TEXT = "text"
+    IDENTIFIER = "identifier"
+    INTEGER = "integer"
+    DECIMAL = "decimal"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    DATETIME = "datetime"
+    TIME = "time"
+
+
+class Direction(StrEnum):
+    """Which way a mapped field flows: from the CRM (down), to it (up), or both."""
+
+    DOWN = "down"
+    UP = "up"
+    BOTH = "both"
+
+
+class Transport(StrEnum):
+    """How records travel: one page of JSON per call, or a job whose result is streamed as CSV."""
+
+    AUTO = "auto"
+    REST = "rest"
+    BULK = "bulk"
+
+
+@dataclass(frozen=True, slots=True)
+class PicklistOption:
+    """One choice of a drop-down field. `value` is the API value, `label` what people see."""
+
+    value: str
+    label: str
+    is_active: bool
+    is_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CrmField:
+    """One field as the CRM describes it.
+
+    Attributes:
+        name: API name, or a path over a relationship (`Account.Name`).
+        value_type: how we store it; None when it cannot be stored (compound, binary).
+        native_type: the CRM's own word, for messages and comments.
+        length: characters, 0 when unlimited or not text.
+        is_calculated: its value changes without moving the record's stamp.
+        references: the objects that an identifier points to.
+    """
+
+    name: str
+    label: str
+    value_type: ValueType | None
+    native_type: str
+    length: int = 0
+    precision: int = 0
+    scale: int = 0
+    is_nullable: bool = True
+    is_filterable: bool = True
+    is_calculated: bool = False
+    is_updateable: bool = True
+    is_createable: bool = True
+    is_unique: bool = False
+    is_external_id: bool = False
+    references: tuple[str, ...] = ()
+    options: tuple[PicklistOption, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CrmObject:
+    """One record type as the CRM describes it to our user.
+
+    Attributes:
+        fields: by API name, only those our user may read.
+        id_field: the key.
+        cursor_field: the field that orders changes; None when changes cannot be read by it, and
+            every sync must read the object whole.
+        deleted_field: the boolean that marks records in the recycle bin; None without a bin.
+        merged_into_field: names the winner of a merge on its losers; None without merges.
+    """
+
+    name: str
+    label: str
+    fields: dict[str, CrmField] = field(hash=False)
+    id_field: str = "Id"
+    cursor_field: str | None = None
+    deleted_field: str | None = None
+    merged_into_field: str | None = None
+    is_custom: bool = False
+
+    def find(self, name: str) -> CrmField | None:
+        """The field of that API name, whatever its case."""
+        if name in self.fields:
+            return self.fields[name]
+        folded = name.casefold()
+        return next((f for key, f in self.fields.items() if key.casefold() == folded), None)
+
+
+@dataclass(frozen=True, slots=True)
+class MappedField:
+    """One line of a field mapping: a CRM field, the column it fills, and the direction."""
+
+    field: CrmField
+    column: str
+    direction: Direction = Direction.DOWN
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSelection:
+    """The operator's choice for one object, resolved against the CRM's describe.
+
+    `columns` always contains the id, first.
+    """
+
+    crm_object: CrmObject
+    table: str
+    columns: tuple[MappedField, ...]
+    record_filter: RecordFilter | None = None
+    transport: Transport = Transport.AUTO
+
+    @property
+    def name(self) -> str:
+        """The object's API name."""
+        return self.crm_object.name
+
+    @property
+    def id_column(self) -> str:
+        """The column that holds the key."""
+        return self.columns[0].column

@@ -1,0 +1,87 @@
+"""The facts of one sync: its mode, how it is going, how it ended.
+
+Belongs here: values that the engine returns and that Dagster, the CLI and the ledger show. Does not
+belong here: how any of it is done (sync/) or stored (warehouse/).
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class SyncMode(StrEnum):
+    """Why records are read: everything, what changed, one record, or reference data."""
+
+    FULL = "full"
+    DIFFERENTIAL = "differential"
+    RECORD = "record"
+    REFERENCE = "reference"
+
+
+class Vanished(StrEnum):
+    """How a record left our sight; the reason kept on its tombstone."""
+
+    DELETED = "deleted"
+    MERGED = "merged"
+    LEFT_FILTER = "left_filter"
+    NOT_VISIBLE = "not_visible"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one object's read has come. `expected` is None until the CRM has said it."""
+
+    object_name: str
+    records_read: int
+    expected: int | None
+    seconds: float
+
+    @property
+    def percent(self) -> float | None:
+        """Share that is read, 0 to 100."""
+        if self.expected is None:
+            return None
+        return 100.0 if not self.expected else min(100.0, 100 * self.records_read / self.expected)
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds left if the rest comes as fast as the part so far."""
+        if self.expected is None or not self.records_read:
+            return None
+        return self.seconds * max(0, self.expected - self.records_read) / self.records_read
+
+
+@dataclass(frozen=True, slots=True)
+class SyncOutcome:
+    """What one committed sync of one object did.
+
+    Attributes:
+        records_read: records that the CRM handed over, tombstones included.
+        rejected: records in the quarantine, each with its reason.
+        watermark_before: complete up to here before; None before the first full sync.
+        watermark_after: complete up to here now, in the CRM's time.
+        transport: rest or bulk.
+        transport_reason: why that one, in a sentence.
+        warnings: what a person should know although the sync committed.
+    """
+
+    object_name: str
+    table: str
+    mode: SyncMode
+    records_read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    rejected: int = 0
+    watermark_before: datetime | None = None
+    watermark_after: datetime | None = None
+    api_calls: int = 0
+    seconds: float = 0.0
+    transport: str = ""
+    transport_reason: str = ""
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether any row of the table is different now; models downstream need no rebuild if not."""
+        return bool(self.inserted or self.updated or self.deleted)

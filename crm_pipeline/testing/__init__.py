@@ -1,0 +1,1 @@
+"""Fakes and suites for authors of connectors."""

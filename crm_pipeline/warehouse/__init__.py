@@ -1,0 +1,1 @@
+"""Keeping data in PostgreSQL: tables, staging, merge, watermarks, leases."""
