@@ -83,5 +83,5 @@ class SyncOutcome:
 
     @property
     def has_changes(self) -> bool:
-        """Whether any row of the table is different now; models downstream need no rebuild if not."""
+        """Whether any row of the table is different now, so that models need a rebuild."""
         return bool(self.inserted or self.updated or self.deleted)
