@@ -1,0 +1,71 @@
+"""The warehouse's address: who connects, how, and under which schema names.
+
+Belongs here: how a connection is made. Does not belong here: what is asked over it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+
+from crm_pipeline.errors import ConfigurationError, TransientError
+
+CONTROL_SCHEMA = "crm_sync"
+STAGING_SCHEMA = "crm_staging"
+MINIMUM_SERVER_VERSION = 160000
+_PSYCOPG_PREFIX = "postgresql+psycopg://"
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """One PostgreSQL database that holds the tables of one organisation.
+
+    Attributes:
+        url: `postgresql://user:password@host:port/database`.
+        crm_schema: where the typed tables stand, named after the CRM.
+    """
+
+    url: str
+    crm_schema: str = "salesforce"
+
+    def __repr__(self) -> str:
+        """Never shows the password."""
+        return f"Warehouse(crm_schema={self.crm_schema!r})"
+
+    @contextmanager
+    def connect(self, *, autocommit: bool = False) -> Iterator[psycopg.Connection]:
+        """A connection of its own: commits at the end, rolls back on an error, always closes.
+
+        Raises:
+            TransientError: the server cannot be reached or is starting.
+        """
+        try:
+            connection = psycopg.connect(
+                self.url.replace(_PSYCOPG_PREFIX, "postgresql://", 1),
+                autocommit=autocommit,
+                connect_timeout=10,
+                application_name="crm_pipeline",
+                options="-c search_path=pg_catalog -c TimeZone=UTC -c DateStyle=ISO",
+            )
+        except psycopg.OperationalError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise TransientError(
+                "The warehouse does not answer: "
+                f"{reason}. Check CRM_PIPELINE_DATABASE_URL, or that the server is running."
+            ) from error
+        with connection:
+            yield connection
+
+    def require_supported_server(self) -> None:
+        """Refuse servers on which the quarantine's casts do not exist.
+
+        Raises:
+            ConfigurationError: the server is older than PostgreSQL 16.
+        """
+        with self.connect(autocommit=True) as connection:
+            if connection.info.server_version < MINIMUM_SERVER_VERSION:
+                raise ConfigurationError(
+                    "CRM_PIPELINE_DATABASE_URL leads to PostgreSQL "
+                    f"{connection.info.server_version // 10000}; version 16 or newer is needed."
+                )
