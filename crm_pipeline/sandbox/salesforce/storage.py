@@ -1,0 +1,190 @@
+"""SQLite under the org: connections, transactions, tables.
+
+One writer at a time behind one lock; every thread reads through a connection of its own, and
+write-ahead logging lets it read while another writes. An org without a path lives in a private
+directory that goes away with it: the same engine either way, so no difference in behaviour.
+
+Belongs here: how rows are kept. Does not belong here: what a record may hold (writing.py).
+"""
+
+import shutil
+import sqlite3
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, ObjectDefinition
+
+_SYSTEM_TABLES = """
+CREATE TABLE IF NOT EXISTS _sandbox_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS _sandbox_sequence (name TEXT PRIMARY KEY, last INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS _sandbox_deletions (
+    object TEXT NOT NULL, id TEXT NOT NULL, deleted_at TEXT NOT NULL, PRIMARY KEY (object, id)
+);
+CREATE INDEX IF NOT EXISTS _sandbox_deletions_when ON _sandbox_deletions (object, deleted_at);
+"""
+
+
+def quoted(name: str) -> str:
+    """A table or column name for SQL; names come from definitions, never from clients."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Store:
+    """The org's database file and its connections."""
+
+    def __init__(self, path: Path | None, prepare: Callable[[sqlite3.Connection], None]) -> None:
+        self._prepare = prepare
+        if path is None:
+            directory = Path(tempfile.mkdtemp(prefix="sandbox-org-"))
+            self._cleanup = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+            path = directory / "org.sqlite"
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = threading.RLock()
+        self._owner: int | None = None
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._writer = self._connect()
+        self._writer.executescript("PRAGMA journal_mode = WAL;" + _SYSTEM_TABLES)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, timeout=60
+        )
+        # The org is a simulation: a power cut may lose it, so it never waits for the disk.
+        connection.executescript(
+            "PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32000;"
+            "PRAGMA wal_autocheckpoint = 8000;"
+        )
+        self._prepare(connection)
+        self._connections.append(connection)
+        return connection
+
+    def reader(self) -> sqlite3.Connection:
+        """This thread's connection; inside its own transaction, the one that sees it."""
+        if self._owner == threading.get_ident():
+            return self._writer
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+        return connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction; nested ones join the outer one and roll back with it."""
+        with self._lock:
+            if self._owner is not None:
+                with self._savepoint():
+                    yield self._writer
+                return
+            self._writer.execute("BEGIN IMMEDIATE")
+            self._owner = threading.get_ident()
+            try:
+                yield self._writer
+            except BaseException:
+                self._writer.execute("ROLLBACK")
+                raise
+            else:
+                self._writer.execute("COMMIT")
+            finally:
+                self._owner = None
+
+    @contextmanager
+    def _savepoint(self) -> Iterator[None]:
+        self._writer.execute("SAVEPOINT nested")
+        try:
+            yield
+        except BaseException:
+            self._writer.execute("ROLLBACK TO nested")
+            self._writer.execute("RELEASE nested")
+            raise
+        self._writer.execute("RELEASE nested")
+
+    def ensure_table(self, definition: ObjectDefinition) -> None:
+        """Make the object's table, or add the columns it has not got yet."""
+        stored = [field for field in definition.fields if field.stored]
+        with self.writing() as connection:
+            columns = ", ".join(_column(field) for field in stored)
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {quoted(definition.name)} ({columns})")
+            rows = connection.execute(f"PRAGMA table_info({quoted(definition.name)})")
+            present = {row[1] for row in rows}
+            for field in stored:
+                if field.name not in present:
+                    connection.execute(
+                        f"ALTER TABLE {quoted(definition.name)} ADD COLUMN {_column(field)}"
+                    )
+            for field in _indexed(definition, stored):
+                self._index(connection, definition, field)
+
+    def _index(
+        self, connection: sqlite3.Connection, definition: ObjectDefinition, field: FieldDefinition
+    ) -> None:
+        folded = field.type not in {"id", "reference", "datetime"}
+        connection.execute(
+            f"CREATE INDEX IF NOT EXISTS {quoted(f'{definition.name}.{field.name}')} "
+            f"ON {quoted(definition.name)} ({quoted(field.name)}"
+            f"{' COLLATE NOCASE' if folded else ''})"
+        )
+
+    def take_numbers(self, name: str, count: int) -> int:
+        """Reserve consecutive numbers of a sequence; returns the first."""
+        with self.writing() as connection:
+            connection.execute(
+                "INSERT INTO _sandbox_sequence VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET last = last + excluded.last",
+                (name, count),
+            )
+            row = connection.execute("SELECT last FROM _sandbox_sequence WHERE name = ?", (name,))
+            return int(row.fetchone()[0]) - count + 1
+
+    def pass_number(self, name: str, number: int) -> None:
+        """Let a sequence go on after a number that came from outside."""
+        with self.writing() as connection:
+            connection.execute(
+                "INSERT INTO _sandbox_sequence VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET last = max(last, excluded.last)",
+                (name, number),
+            )
+
+    def meta(self, key: str) -> str | None:
+        """A fact kept beside the records, such as the org's own Id."""
+        row = self.reader().execute("SELECT value FROM _sandbox_meta WHERE key = ?", (key,))
+        found = row.fetchone()
+        return None if found is None else str(found[0])
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Keep a fact beside the records."""
+        with self.writing() as connection:
+            connection.execute(
+                "INSERT INTO _sandbox_meta VALUES (?, ?) "
+                "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (key, value),
+            )
+
+    def close(self) -> None:
+        """Close all connections; an org without a path is gone after this."""
+        for connection in self._connections:
+            with suppress(sqlite3.ProgrammingError):
+                connection.close()
+        if hasattr(self, "_cleanup"):
+            self._cleanup()
+
+
+def _column(field: FieldDefinition) -> str:
+    kind = "INTEGER" if field.type == "int" else "TEXT"
+    return f"{quoted(field.name)} {kind}{' PRIMARY KEY' if field.name == 'Id' else ''}"
+
+
+def _indexed(
+    definition: ObjectDefinition, stored: Iterable[FieldDefinition]
+) -> Iterator[FieldDefinition]:
+    """The fields Salesforce indexes and our queries lean on: stamp, keys, parents."""
+    for field in stored:
+        parent = field.type == "reference" and "User" not in field.reference_to
+        if field.name == "SystemModstamp" or field.unique or field.external_id or parent:
+            yield field
