@@ -9,7 +9,8 @@ depends_on = None
 
 TABLES = """
 CREATE SCHEMA IF NOT EXISTS crm_staging;
-COMMENT ON SCHEMA crm_sync IS 'What CRM Pipeline remembers. Read the views; leave the tables to it.';
+COMMENT ON SCHEMA crm_sync IS
+    'What CRM Pipeline remembers. Read the views; leave the tables to it.';
 COMMENT ON SCHEMA crm_staging IS 'Half-read syncs. Nothing here is complete.';
 
 CREATE TABLE crm_sync.organization (
@@ -27,7 +28,7 @@ CREATE TABLE crm_sync.object_state (
     watermark timestamptz,
     last_full_sync_at timestamptz,
     last_sync_at timestamptz,
-    fingerprint text,
+    record_filter text,
     fields jsonb NOT NULL DEFAULT '[]',
     full_sync_due_reason text
 );
@@ -51,9 +52,10 @@ CREATE TABLE crm_sync.sync_run (
     run_id text NOT NULL,
     object_name text NOT NULL,
     mode text NOT NULL,
-    status text NOT NULL CHECK (status IN ('reading', 'staged', 'committed', 'failed', 'interrupted')),
+    status text NOT NULL
+        CHECK (status IN ('reading', 'staged', 'committed', 'failed', 'interrupted')),
     fingerprint text NOT NULL,
-    staging_table text NOT NULL,
+    has_staging boolean NOT NULL DEFAULT true,
     read_token text,
     transport text,
     transport_reason text,
@@ -101,7 +103,8 @@ CREATE TABLE crm_sync.quarantine (
     quarantined_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX quarantine_by_record ON crm_sync.quarantine (object_name, record_id);
-COMMENT ON TABLE crm_sync.quarantine IS 'Records whose values do not fit their column, with the reason.';
+COMMENT ON TABLE crm_sync.quarantine IS
+    'Records whose values do not fit their column, with the reason.';
 
 CREATE VIEW crm_sync.sync_status AS
 SELECT s.object_name,

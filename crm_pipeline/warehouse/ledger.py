@@ -1,0 +1,405 @@
+"""What the engine remembers: attempts, checkpoints, watermarks, and whose warehouse this is.
+
+Belongs here: reading and writing the control tables. Does not belong here: leases (lease.py), which
+have a life of their own, and decisions about what the facts mean (sync/).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row, dict_row
+
+from crm_pipeline.errors import WrongOrganization
+from crm_pipeline.model.sync import SyncMode, SyncOutcome
+from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.schema import TableShape, staging_identifier
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectState:
+    """What is known of one object between syncs.
+
+    Attributes:
+        watermark: complete up to here, in the CRM's time; None before the first full sync.
+        record_filter: the filter, as text, by which all rows were judged.
+        fields: mapped fields whose values are there for every row.
+        full_sync_due_reason: why a person should run a full sync; None when nobody need.
+    """
+
+    object_name: str
+    table_name: str
+    watermark: datetime | None
+    last_full_sync_at: datetime | None
+    record_filter: str | None
+    fields: list[str]
+    full_sync_due_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncAttempt:
+    """One row of the ledger that has not been committed yet."""
+
+    sync_run_id: int
+    run_id: str
+    object_name: str
+    mode: str
+    status: str
+    fingerprint: str
+    read_token: str | None
+    read_started_at: datetime | None
+    changed_since: datetime | None
+    transport: str | None
+    transport_reason: str | None
+    expected_records: int | None
+    api_calls: int
+    seconds: float
+
+    @property
+    def staging_table(self) -> str:
+        """Named after the attempt, so that no two attempts ever share one."""
+        return f"sync_{self.sync_run_id}"
+
+    @property
+    def scope_table(self) -> str:
+        """Ids that changed whether or not they pass the record filter."""
+        return f"sync_{self.sync_run_id}_scope"
+
+
+@dataclass(frozen=True, slots=True)
+class LandedPages:
+    """The checkpoints of one attempt."""
+
+    keys: tuple[str, ...]
+    records: int
+    rejected: int
+
+
+_ATTEMPT_COLUMNS: LiteralString = (
+    "sync_run_id, run_id, object_name, mode, status, fingerprint, read_token, read_started_at,"
+    " changed_since, transport, transport_reason, expected_records, api_calls, seconds"
+)
+
+
+def claim_organization(
+    warehouse: Warehouse, *, organization_id: str, name: str, crm_type: str
+) -> None:
+    """Bind the warehouse to its organisation at first sight.
+
+    Raises:
+        WrongOrganization: it belongs to another one.
+    """
+    with warehouse.connect() as connection:
+        connection.execute(
+            "INSERT INTO crm_sync.organization (organization_id, organization_name, crm_type)"
+            " VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+            [organization_id, name, crm_type],
+        )
+        row = connection.execute(
+            "SELECT organization_id, organization_name FROM crm_sync.organization"
+        ).fetchone()
+    assert row is not None
+    if row[0] != organization_id:
+        raise WrongOrganization(
+            f"This warehouse holds the data of {row[1]} ({row[0]}), but the credentials lead to "
+            f"{name} ({organization_id}). Use another database for another organisation."
+        )
+
+
+def read_state(connection: psycopg.Connection, object_name: str) -> ObjectState | None:
+    """What is known of an object; None if it was never tried."""
+    with connection.cursor(row_factory=class_row(ObjectState)) as cursor:
+        return cursor.execute(
+            "SELECT object_name, table_name, watermark, last_full_sync_at, record_filter, fields,"
+            " full_sync_due_reason FROM crm_sync.object_state WHERE object_name = %s",
+            [object_name],
+        ).fetchone()
+
+
+def note_object(connection: psycopg.Connection, object_name: str, table: str) -> None:
+    """Make an object known, so that the status shows it before its first sync."""
+    connection.execute(
+        "INSERT INTO crm_sync.object_state (object_name, table_name) VALUES (%s, %s)"
+        " ON CONFLICT (object_name) DO UPDATE SET table_name = excluded.table_name",
+        [object_name, table],
+    )
+
+
+def require_full_sync(connection: psycopg.Connection, object_name: str, reason: str) -> None:
+    """Say that a full sync is due, and why."""
+    connection.execute(
+        "UPDATE crm_sync.object_state SET full_sync_due_reason = %s WHERE object_name = %s",
+        [reason, object_name],
+    )
+
+
+def open_attempt(
+    connection: psycopg.Connection,
+    *,
+    run_id: str,
+    object_name: str,
+    mode: SyncMode,
+    fingerprint: str,
+    changed_since: datetime | None,
+) -> SyncAttempt:
+    """Begin a ledger row."""
+    return _one_attempt(
+        connection,
+        "INSERT INTO crm_sync.sync_run"
+        " (run_id, object_name, mode, status, fingerprint, changed_since, watermark_before)"
+        " VALUES (%(run)s, %(object)s, %(mode)s, 'reading', %(fingerprint)s, %(since)s,"
+        " (SELECT watermark FROM crm_sync.object_state WHERE object_name = %(object)s))"
+        " RETURNING ",
+        {
+            "run": run_id,
+            "object": object_name,
+            "mode": mode.value,
+            "fingerprint": fingerprint,
+            "since": changed_since,
+        },
+    )
+
+
+def reopen_attempt(
+    connection: psycopg.Connection, attempt: SyncAttempt, run_id: str
+) -> SyncAttempt:
+    """Go on with an attempt that an earlier run left unfinished."""
+    return _one_attempt(
+        connection,
+        "UPDATE crm_sync.sync_run SET run_id = %(run)s, status = 'reading', error = NULL,"
+        " finished_at = NULL WHERE sync_run_id = %(id)s RETURNING ",
+        {"run": run_id, "id": attempt.sync_run_id},
+    )
+
+
+def _one_attempt(
+    connection: psycopg.Connection, statement: LiteralString, facts: dict[str, object]
+) -> SyncAttempt:
+    with connection.cursor(row_factory=class_row(SyncAttempt)) as cursor:
+        attempt = cursor.execute(statement + _ATTEMPT_COLUMNS, facts).fetchone()
+    assert attempt is not None
+    return attempt
+
+
+def unfinished_attempts(connection: psycopg.Connection, object_name: str) -> list[SyncAttempt]:
+    """Attempts that were not committed, newest first."""
+    with connection.cursor(row_factory=class_row(SyncAttempt)) as cursor:
+        return cursor.execute(
+            f"SELECT {_ATTEMPT_COLUMNS} FROM crm_sync.sync_run"
+            " WHERE object_name = %s AND status <> 'committed' AND has_staging"
+            " ORDER BY sync_run_id DESC",
+            [object_name],
+        ).fetchall()
+
+
+def staged_attempt(
+    connection: psycopg.Connection, object_name: str, run_id: str
+) -> SyncAttempt | None:
+    """The attempt of one run that is staged, verified and waits for its merge."""
+    with connection.cursor(row_factory=class_row(SyncAttempt)) as cursor:
+        return cursor.execute(
+            f"SELECT {_ATTEMPT_COLUMNS} FROM crm_sync.sync_run"
+            " WHERE object_name = %s AND run_id = %s AND status = 'staged'"
+            " ORDER BY sync_run_id DESC LIMIT 1",
+            [object_name, run_id],
+        ).fetchone()
+
+
+def note_read(
+    connection: psycopg.Connection,
+    attempt: SyncAttempt,
+    *,
+    token: str,
+    transport: str,
+    reason: str,
+    read_started_at: datetime,
+    expected_records: int | None,
+) -> None:
+    """Remember how the read was opened, before its first page lands: a restart needs it."""
+    connection.execute(
+        "UPDATE crm_sync.sync_run SET read_token = %s, transport = %s, transport_reason = %s,"
+        " read_started_at = %s, expected_records = %s WHERE sync_run_id = %s",
+        [token, transport, reason, read_started_at, expected_records, attempt.sync_run_id],
+    )
+
+
+def landed_pages(connection: psycopg.Connection, attempt: SyncAttempt) -> LandedPages:
+    """What is in staging already, in landing order."""
+    rows = connection.execute(
+        "SELECT page_key, records, rejected FROM crm_sync.checkpoint"
+        " WHERE sync_run_id = %s ORDER BY ordinal",
+        [attempt.sync_run_id],
+    ).fetchall()
+    return LandedPages(
+        keys=tuple(str(key) for key, _, _ in rows),
+        records=sum(int(records) for _, records, _ in rows),
+        rejected=sum(int(rejected) for _, _, rejected in rows),
+    )
+
+
+def forget_pages(connection: psycopg.Connection, attempt: SyncAttempt) -> None:
+    """Begin an attempt's read anew."""
+    for table in ("checkpoint", "quarantine"):
+        connection.execute(
+            f"DELETE FROM crm_sync.{table} WHERE sync_run_id = %s", [attempt.sync_run_id]
+        )
+
+
+def note_staged(
+    connection: psycopg.Connection,
+    attempt: SyncAttempt,
+    *,
+    landed: LandedPages,
+    api_calls: int,
+    seconds: float,
+) -> None:
+    """The read is complete and its count is verified."""
+    connection.execute(
+        "UPDATE crm_sync.sync_run SET status = 'staged', records_read = %s, rejected = %s,"
+        " api_calls = api_calls + %s, seconds = seconds + %s WHERE sync_run_id = %s",
+        [
+            landed.records + landed.rejected,
+            landed.rejected,
+            api_calls,
+            seconds,
+            attempt.sync_run_id,
+        ],
+    )
+
+
+def note_failure(
+    connection: psycopg.Connection,
+    attempt: SyncAttempt,
+    *,
+    status: str,
+    error: str,
+    api_calls: int,
+    seconds: float,
+) -> None:
+    """The attempt stopped; what has landed stays for the next one. `status` says which way."""
+    connection.execute(
+        "UPDATE crm_sync.sync_run SET status = %s, error = %s, finished_at = now(),"
+        " api_calls = api_calls + %s, seconds = seconds + %s,"
+        " records_read = (SELECT coalesce(sum(records + rejected), 0) FROM crm_sync.checkpoint c"
+        "                 WHERE c.sync_run_id = sync_run.sync_run_id)"
+        " WHERE sync_run_id = %s AND status <> 'committed'",
+        [status, error, api_calls, seconds, attempt.sync_run_id],
+    )
+
+
+def discard_attempt(connection: psycopg.Connection, attempt: SyncAttempt) -> None:
+    """Nobody will go on with this attempt: its staging was dropped in this transaction."""
+    connection.execute(
+        "UPDATE crm_sync.sync_run SET has_staging = false,"
+        " status = CASE status WHEN 'reading' THEN 'interrupted' WHEN 'staged' THEN 'interrupted'"
+        " ELSE status END, finished_at = coalesce(finished_at, now()) WHERE sync_run_id = %s",
+        [attempt.sync_run_id],
+    )
+    forget_pages(connection, attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """What is true of every row after a commit, for the next differential to rely on.
+
+    Attributes:
+        record_filter: the filter by which all rows were judged, as text.
+        fields: CRM fields whose values are there for every row.
+        full_sync_due_reason: what only a full sync can mend; None when nothing is owed.
+    """
+
+    record_filter: str
+    fields: Sequence[str]
+    full_sync_due_reason: str | None = None
+
+
+def commit_attempt(
+    connection: psycopg.Connection, attempt: SyncAttempt, outcome: SyncOutcome
+) -> None:
+    """Close the ledger row, in the transaction that moves the data."""
+    connection.execute(
+        "UPDATE crm_sync.sync_run SET status = 'committed', has_staging = false, inserted = %s,"
+        " updated = %s, deleted = %s, watermark_after = %s, seconds = %s, api_calls = %s,"
+        " finished_at = now() WHERE sync_run_id = %s",
+        [
+            outcome.inserted,
+            outcome.updated,
+            outcome.deleted,
+            outcome.watermark_after,
+            outcome.seconds,
+            outcome.api_calls,
+            attempt.sync_run_id,
+        ],
+    )
+    connection.execute(
+        "DELETE FROM crm_sync.checkpoint WHERE sync_run_id = %s", [attempt.sync_run_id]
+    )
+
+
+def move_watermark(
+    connection: psycopg.Connection, outcome: SyncOutcome, completeness: Completeness
+) -> None:
+    """Say how far the object is complete, in the transaction that makes it so."""
+    connection.execute(
+        "UPDATE crm_sync.object_state SET watermark = greatest(watermark, %(watermark)s),"
+        " last_sync_at = now(), record_filter = %(filter)s, fields = %(fields)s,"
+        " last_full_sync_at = CASE WHEN %(is_full)s THEN now() ELSE last_full_sync_at END,"
+        " full_sync_due_reason = %(reason)s WHERE object_name = %(object)s",
+        {
+            "watermark": outcome.watermark_after,
+            "filter": completeness.record_filter,
+            "fields": json.dumps(list(completeness.fields)),
+            "is_full": outcome.mode is not SyncMode.DIFFERENTIAL,
+            "reason": completeness.full_sync_due_reason,
+            "object": outcome.object_name,
+        },
+    )
+
+
+def release_from_quarantine(
+    connection: psycopg.Connection, attempt: SyncAttempt, shape: TableShape
+) -> None:
+    """Older quarantine rows of records that were read again now; a full sync read them all."""
+    is_of_object = sql.SQL(
+        "DELETE FROM crm_sync.quarantine q WHERE q.object_name = {} AND q.sync_run_id <> {}"
+    ).format(sql.Literal(attempt.object_name), sql.Literal(attempt.sync_run_id))
+    if attempt.mode in (SyncMode.FULL, SyncMode.REFERENCE):
+        connection.execute(is_of_object)
+        return
+    connection.execute(
+        sql.SQL(
+            "{} AND (EXISTS (SELECT FROM {} s WHERE s.{} = q.record_id) OR EXISTS"
+            " (SELECT FROM crm_sync.quarantine n WHERE n.record_id = q.record_id"
+            " AND n.sync_run_id = {}))"
+        ).format(
+            is_of_object,
+            staging_identifier(attempt.staging_table),
+            sql.Identifier(shape.id_column),
+            sql.Literal(attempt.sync_run_id),
+        )
+    )
+
+
+def read_status(warehouse: Warehouse) -> list[dict[str, object]]:
+    """The view `crm_sync.sync_status`, as people read it."""
+    with warehouse.connect(autocommit=True) as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        return cursor.execute("SELECT * FROM crm_sync.sync_status ORDER BY object_name").fetchall()
+
+
+def outcomes_of(warehouse: Warehouse, run_id: str) -> list[dict[str, object]]:
+    """Every object that one run touched, in order, as a table for people and scripts."""
+    with warehouse.connect(autocommit=True) as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        return cursor.execute(
+            "SELECT r.object_name, s.table_name, r.mode, r.status, r.records_read, r.inserted,"
+            " r.updated, r.deleted, r.rejected, r.watermark_before, r.watermark_after,"
+            " r.api_calls, r.seconds, r.transport, r.transport_reason, r.error"
+            " FROM crm_sync.sync_run r LEFT JOIN crm_sync.object_state s USING (object_name)"
+            " WHERE r.run_id = %s ORDER BY r.sync_run_id",
+            [run_id],
+        ).fetchall()

@@ -1,0 +1,281 @@
+"""The one way into a typed table: merge what was staged, or rename it into place.
+
+Both run inside the transaction that also moves the watermark and closes the ledger row
+(ledger.py). The newer stamp wins, unchanged rows are not written, and rows that went are kept as
+tombstones.
+
+Belongs here: statements that change typed tables. Does not belong here: what to read, and when to
+commit (sync/commit.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg import sql
+
+from crm_pipeline.model.sync import Vanished
+from crm_pipeline.warehouse.schema import (
+    TableShape,
+    comment_table,
+    publish_schema,
+    staging_identifier,
+    table_exists,
+    widen_table,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Rows of the typed table that a merge changed, and columns that are new in it."""
+
+    inserted: int
+    updated: int
+    deleted: int
+    added_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """What it means that a live row is not in staging.
+
+    Attributes:
+        vanished: the mark for such rows.
+        before: only rows whose stamp is older; younger ones came by another path meanwhile.
+        scope_table: a staging table with the ids that were looked at; None when everything was.
+    """
+
+    vanished: Vanished
+    before: datetime
+    scope_table: str | None = None
+
+
+def key_staging(connection: psycopg.Connection, shape: TableShape, staging_table: str) -> None:
+    """Give staging its key and fresh statistics; of a record that came twice the newest stays."""
+    table = staging_identifier(staging_table)
+    key = sql.Identifier(shape.id_column)
+    add_key = sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, key)
+    try:
+        with connection.transaction():
+            connection.execute(add_key)
+    except psycopg.errors.UniqueViolation:
+        stamp = sql.Identifier(shape.stamp_column) if shape.stamp_column else sql.SQL("NULL")
+        connection.execute(
+            sql.SQL(
+                "DELETE FROM {table} WHERE ctid IN (SELECT ctid FROM (SELECT ctid, row_number()"
+                " OVER (PARTITION BY {key} ORDER BY {stamp} DESC NULLS LAST, ctid DESC) AS place"
+                " FROM {table}) ranked WHERE place > 1)"
+            ).format(table=table, key=key, stamp=stamp)
+        )
+        connection.execute(add_key)
+    connection.execute(sql.SQL("ANALYZE {}").format(table))
+
+
+def publish(connection: psycopg.Connection, shape: TableShape, staging_table: str) -> Merged:
+    """Make a keyed staging table the live one, by renaming: the first full sync writes once."""
+    table = staging_identifier(staging_table)
+    publish_schema(connection, shape.schema)
+    if shape.deleted_column:
+        connection.execute(
+            sql.SQL("DELETE FROM {} WHERE {}").format(table, sql.Identifier(shape.deleted_column))
+        )
+    dropped = [c for c in shape.staged if c not in shape.kept]
+    for column in dropped:
+        connection.execute(
+            sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(table, sql.Identifier(column.name))
+        )
+    connection.execute(
+        sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(table, sql.Identifier(shape.schema))
+    )
+    moved = sql.Identifier(shape.schema, staging_table)
+    connection.execute(
+        sql.SQL("ALTER TABLE {} RENAME TO {}").format(moved, sql.Identifier(shape.table))
+    )
+    connection.execute(
+        sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
+            shape.qualified,
+            sql.Identifier(f"{staging_table}_pkey"),
+            sql.Identifier(f"{shape.table}_pkey"[-63:]),
+        )
+    )
+    comment_table(connection, shape)
+    _grant(connection, shape)
+    counted = connection.execute(
+        sql.SQL("SELECT count(*) FROM {}").format(shape.qualified)
+    ).fetchone()
+    assert counted is not None
+    return Merged(inserted=int(counted[0]), updated=0, deleted=0)
+
+
+def merge(
+    connection: psycopg.Connection,
+    shape: TableShape,
+    staging_table: str,
+    *,
+    absence: Absence | None = None,
+) -> Merged:
+    """Bring the live table to what a keyed staging table says."""
+    added = widen_table(connection, shape)
+    statements = _Statements(shape, staging_table)
+    deleted = updated = 0
+    if shape.deleted_column:
+        deleted += connection.execute(statements.bury()).rowcount
+    updated += connection.execute(statements.update()).rowcount
+    inserted = connection.execute(statements.insert()).rowcount
+    if absence is not None:
+        deleted += connection.execute(statements.mark_absent(absence)).rowcount
+    return Merged(inserted, updated, deleted, added)
+
+
+def table_is_live(connection: psycopg.Connection, shape: TableShape) -> bool:
+    """Whether the typed table exists already."""
+    return table_exists(connection, shape.schema, shape.table)
+
+
+def preview(
+    connection: psycopg.Connection, shape: TableShape, *, rows: int
+) -> list[Mapping[str, object]]:
+    """The rows written last, for people to look at."""
+    cursor = connection.execute(
+        sql.SQL("SELECT * FROM {} ORDER BY _synced_at DESC LIMIT {}").format(
+            shape.qualified, sql.Literal(rows)
+        )
+    )
+    names = [column.name for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _grant(connection: psycopg.Connection, shape: TableShape) -> None:
+    """A renamed table was born in another schema, whose default grants are not the analysts'."""
+    if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'analyst'").fetchone():
+        connection.execute(sql.SQL("GRANT SELECT ON {} TO analyst").format(shape.qualified))
+
+
+@dataclass(frozen=True, slots=True)
+class _Statements:
+    """The statements of one merge: `t` is the live table, `s` staging."""
+
+    shape: TableShape
+    staging_table: str
+
+    @property
+    def _staging(self) -> sql.Identifier:
+        return staging_identifier(self.staging_table)
+
+    @property
+    def _same_key(self) -> sql.Composable:
+        key = sql.Identifier(self.shape.id_column)
+        return sql.SQL("t.{0} = s.{0}").format(key)
+
+    @property
+    def _is_not_older(self) -> sql.Composable:
+        """Never backwards. A record without a stamp has no order, so the last read counts."""
+        if self.shape.stamp_column is None:
+            return sql.SQL("true")
+        stamp = sql.Identifier(self.shape.stamp_column)
+        return sql.SQL("(t.{0} <= s.{0}) IS NOT FALSE").format(stamp)
+
+    @property
+    def _lives(self) -> sql.Composable:
+        if self.shape.deleted_column is None:
+            return sql.SQL("true")
+        return sql.SQL("s.{} IS NOT TRUE").format(sql.Identifier(self.shape.deleted_column))
+
+    def _row(self, alias: str) -> sql.Composable:
+        return sql.SQL(", ").join(sql.Identifier(alias, c.name) for c in self.shape.kept)
+
+    def bury(self) -> sql.Composed:
+        """Tombstones for records in the recycle bin."""
+        shape = self.shape
+        merged = (
+            sql.Identifier("s", shape.merged_column) if shape.merged_column else sql.SQL("NULL")
+        )
+        stamp = sql.Identifier("s", shape.stamp_column) if shape.stamp_column else sql.SQL("NULL")
+        move_stamp = (
+            sql.SQL(", {} = {}").format(sql.Identifier(shape.stamp_column), stamp)
+            if shape.stamp_column
+            else sql.SQL("")
+        )
+        assert shape.deleted_column is not None
+        return sql.SQL(
+            "UPDATE {target} t SET _deleted_at = coalesce({stamp}, now()),"
+            " _vanished = CASE WHEN {merged} IS NULL THEN 'deleted' ELSE 'merged' END,"
+            " _merged_into = {merged}, _synced_at = now(){move_stamp}"
+            " FROM {staging} s WHERE {same_key} AND s.{gone} AND {is_not_older}"
+            " AND (t._vanished IS NULL OR t._vanished NOT IN ('deleted', 'merged'))"
+        ).format(
+            target=shape.qualified,
+            stamp=stamp,
+            merged=merged,
+            move_stamp=move_stamp,
+            staging=self._staging,
+            same_key=self._same_key,
+            gone=sql.Identifier(shape.deleted_column),
+            is_not_older=self._is_not_older,
+        )
+
+    def update(self) -> sql.Composed:
+        """Rows that differ, and tombstones of records that came back."""
+        return sql.SQL(
+            "UPDATE {target} t SET {sets}, _synced_at = now(), _deleted_at = NULL,"
+            " _vanished = NULL, _merged_into = NULL"
+            " FROM {staging} s WHERE {same_key} AND {lives} AND {is_not_older}"
+            " AND (t._deleted_at IS NOT NULL OR ({old}) IS DISTINCT FROM ({new}))"
+        ).format(
+            target=self.shape.qualified,
+            sets=sql.SQL(", ").join(
+                sql.SQL("{0} = s.{0}").format(sql.Identifier(c.name)) for c in self.shape.kept
+            ),
+            staging=self._staging,
+            same_key=self._same_key,
+            lives=self._lives,
+            is_not_older=self._is_not_older,
+            old=self._row("t"),
+            new=self._row("s"),
+        )
+
+    def insert(self) -> sql.Composed:
+        """Records that are new here."""
+        return sql.SQL(
+            "INSERT INTO {target} ({names}) SELECT {values} FROM {staging} s"
+            " WHERE {lives} AND NOT EXISTS (SELECT FROM {target} t WHERE {same_key})"
+        ).format(
+            target=self.shape.qualified,
+            names=sql.SQL(", ").join(sql.Identifier(c.name) for c in self.shape.kept),
+            values=self._row("s"),
+            staging=self._staging,
+            lives=self._lives,
+            same_key=self._same_key,
+        )
+
+    def mark_absent(self, absence: Absence) -> sql.Composed:
+        """Tombstones for rows that were looked for and are not there."""
+        shape = self.shape
+        key = sql.Identifier(shape.id_column)
+        in_scope = (
+            sql.SQL(" AND EXISTS (SELECT FROM {scope} o WHERE o.{key} = t.{key})").format(
+                scope=staging_identifier(absence.scope_table), key=key
+            )
+            if absence.scope_table
+            else sql.SQL("")
+        )
+        is_old_enough = (
+            sql.SQL(" AND (t.{} < {}) IS NOT FALSE").format(
+                sql.Identifier(shape.stamp_column), sql.Literal(absence.before)
+            )
+            if shape.stamp_column and absence.scope_table is None
+            else sql.SQL("")
+        )
+        return sql.SQL(
+            "UPDATE {target} t SET _deleted_at = now(), _vanished = {vanished},"
+            " _synced_at = now() WHERE t._deleted_at IS NULL{in_scope}{is_old_enough}"
+            " AND NOT EXISTS (SELECT FROM {staging} s WHERE {same_key})"
+        ).format(
+            target=shape.qualified,
+            vanished=sql.Literal(absence.vanished.value),
+            in_scope=in_scope,
+            is_old_enough=is_old_enough,
+            staging=self._staging,
+            same_key=self._same_key,
+        )

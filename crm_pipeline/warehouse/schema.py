@@ -1,0 +1,267 @@
+"""The shape of a typed table: from an object selection to columns, and the DDL that keeps it.
+
+Belongs here: PostgreSQL's side of `ValueType`, bookkeeping columns, creating and widening tables.
+Does not belong here: moving rows (staging.py, merge.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from crm_pipeline.errors import PermanentError
+from crm_pipeline.model.objects import CrmField, ObjectSelection, ValueType
+from crm_pipeline.warehouse.connection import STAGING_SCHEMA
+
+COLUMN_TYPES: dict[ValueType, str] = {
+    ValueType.TEXT: "text",
+    ValueType.IDENTIFIER: "text",
+    ValueType.INTEGER: "integer",
+    ValueType.DECIMAL: "numeric",
+    ValueType.BOOLEAN: "boolean",
+    ValueType.DATE: "date",
+    ValueType.DATETIME: "timestamp with time zone",
+    ValueType.TIME: "time without time zone",
+}
+WIDENINGS = {("integer", "numeric")} | {(t, "text") for t in COLUMN_TYPES.values() if t != "text"}
+MAXIMUM_COLUMNS = 1_590
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column, and the CRM field that fills it."""
+
+    name: str
+    column_type: str
+    source: str
+    comment: str
+    is_identifier: bool = False
+
+    @property
+    def definition(self) -> sql.Composable:
+        """How CREATE TABLE spells it. Ids sort by byte: much faster to index than by language."""
+        return sql.SQL("{} {}{}").format(
+            sql.Identifier(self.name),
+            sql.SQL(self.column_type),
+            sql.SQL(' COLLATE "C"' if self.is_identifier else ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """What a typed table and its staging table look like.
+
+    `staged` are the columns that pages fill: the mapped ones and, where the operator did not map
+    them herself, the record's stamp, its deletion mark and the winner of its merge.
+    """
+
+    schema: str
+    table: str
+    comment: str
+    mapped: tuple[Column, ...]
+    technical: tuple[Column, ...]
+    id_column: str
+    stamp_column: str | None
+    deleted_column: str | None
+    merged_column: str | None
+
+    @property
+    def staged(self) -> tuple[Column, ...]:
+        """Columns that pages fill, in the order in which they are read."""
+        return self.mapped + self.technical
+
+    @property
+    def kept(self) -> tuple[Column, ...]:
+        """Staged columns that analysts keep: without the marks that become bookkeeping."""
+        return tuple(c for c in self.staged if c.name not in _STAGED_ONLY)
+
+    @property
+    def read_fields(self) -> tuple[str, ...]:
+        """CRM fields to ask for, in staged order."""
+        return tuple(c.source for c in self.staged)
+
+    @property
+    def qualified(self) -> sql.Identifier:
+        """The live table."""
+        return sql.Identifier(self.schema, self.table)
+
+
+_STAGED_ONLY = ("_is_deleted", "_merged_from_crm")
+BOOKKEEPING: dict[str, tuple[str, str]] = {
+    "_synced_at": (
+        "timestamp with time zone NOT NULL DEFAULT now()",
+        "When this version of the row was written here",
+    ),
+    "_deleted_at": (
+        "timestamp with time zone",
+        "Tombstone: since when the record is gone; null while it lives",
+    ),
+    "_vanished": ("text", "How it went: deleted, merged, left_filter or not_visible"),
+    "_merged_into": ("text", "Id of the record that it was merged into"),
+}
+
+
+def table_shape(selection: ObjectSelection, schema: str) -> TableShape:
+    """The shape for a selection.
+
+    Raises:
+        PermanentError: more columns than PostgreSQL can hold.
+    """
+    mapped = tuple(_column(m.field, m.column) for m in selection.columns)
+    if len(mapped) > MAXIMUM_COLUMNS:
+        raise PermanentError(
+            f"{selection.name}: {len(mapped)} mapped fields; a table can hold {MAXIMUM_COLUMNS}. "
+            "Map fewer fields."
+        )
+    crm_object = selection.crm_object
+    by_source = {c.source: c.name for c in mapped}
+    technical: list[Column] = []
+
+    def staged_as(field_name: str | None, column: str, type_name: ValueType) -> str | None:
+        if field_name is None:
+            return None
+        if field_name in by_source:
+            return by_source[field_name]
+        comment = f"{field_name} of the record, in the CRM's time" if column == "_modstamp" else ""
+        technical.append(Column(column, COLUMN_TYPES[type_name], field_name, comment))
+        return column
+
+    return TableShape(
+        schema=schema,
+        table=selection.table,
+        comment=f"{crm_object.label} ({crm_object.name})",
+        mapped=mapped,
+        id_column=selection.id_column,
+        stamp_column=staged_as(crm_object.cursor_field, "_modstamp", ValueType.DATETIME),
+        deleted_column=staged_as(crm_object.deleted_field, "_is_deleted", ValueType.BOOLEAN),
+        merged_column=staged_as(crm_object.merged_into_field, "_merged_from_crm", ValueType.TEXT),
+        technical=tuple(technical),
+    )
+
+
+def _column(field: CrmField, name: str) -> Column:
+    assert field.value_type is not None, "mapping.py refuses fields that cannot be stored"
+    facts = f"{field.name}, {field.native_type}"
+    if field.references:
+        facts += f" to {', '.join(field.references[:3])}"
+    if field.is_calculated:
+        facts += ", calculated"
+    return Column(
+        name,
+        COLUMN_TYPES[field.value_type],
+        field.name,
+        f"{field.label} ({facts})",
+        is_identifier=field.value_type is ValueType.IDENTIFIER,
+    )
+
+
+def staging_identifier(staging_table: str) -> sql.Identifier:
+    """The qualified name of a staging table."""
+    return sql.Identifier(STAGING_SCHEMA, staging_table)
+
+
+def table_exists(connection: psycopg.Connection, schema: str, table: str) -> bool:
+    """Whether the table is there."""
+    row = connection.execute(
+        "SELECT 1 FROM pg_class WHERE oid = to_regclass(%s)",
+        [sql.Identifier(schema, table).as_string(connection)],
+    ).fetchone()
+    return row is not None
+
+
+def column_types(connection: psycopg.Connection, schema: str, table: str) -> dict[str, str]:
+    """Types by column name, as PostgreSQL spells them."""
+    rows = connection.execute(
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+        [sql.Identifier(schema, table).as_string(connection)],
+    ).fetchall()
+    return {str(name): str(type_name) for name, type_name in rows}
+
+
+def widen_table(connection: psycopg.Connection, shape: TableShape) -> tuple[str, ...]:
+    """Bring an existing table to the shape by additions and widenings alone.
+
+    Columns that are no longer mapped stay with their values.
+
+    Returns:
+        Names of columns that were added and are empty until the next full sync.
+
+    Raises:
+        PermanentError: a column would have to be narrowed.
+    """
+    present = column_types(connection, shape.schema, shape.table)
+    added = []
+    for column in shape.kept:
+        found = present.get(column.name)
+        if found is None:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(shape.qualified, column.definition)
+            )
+            added.append(column.name)
+        elif found == column.column_type:
+            continue
+        elif (found, column.column_type) in WIDENINGS:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} ALTER COLUMN {} TYPE {}").format(
+                    shape.qualified, sql.Identifier(column.name), sql.SQL(column.column_type)
+                )
+            )
+        else:
+            raise PermanentError(
+                f"{shape.schema}.{shape.table}.{column.name} holds {found}, but the CRM now "
+                f"describes {column.source} as {column.column_type}, and narrowing could lose "
+                "values. Map the field to a new column name, or drop the old column."
+            )
+    if added:
+        comment_table(connection, shape)
+    return tuple(added)
+
+
+def add_bookkeeping(connection: psycopg.Connection, table: sql.Composable) -> None:
+    """Give a table the columns that begin with an underscore."""
+    connection.execute(
+        sql.SQL("ALTER TABLE {} {}").format(
+            table,
+            sql.SQL(", ").join(
+                sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(name), sql.SQL(definition))
+                for name, (definition, _) in BOOKKEEPING.items()
+            ),
+        )
+    )
+
+
+def comment_table(connection: psycopg.Connection, shape: TableShape) -> None:
+    """Put the CRM's labels where psql and every catalogue tool show them."""
+    connection.execute(
+        sql.SQL("COMMENT ON TABLE {} IS {}").format(shape.qualified, sql.Literal(shape.comment))
+    )
+    comments: Sequence[tuple[str, str]] = [(c.name, c.comment) for c in shape.kept] + [
+        (name, comment) for name, (_, comment) in BOOKKEEPING.items()
+    ]
+    for name, comment in comments:
+        connection.execute(
+            sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(
+                shape.qualified, sql.Identifier(name), sql.Literal(comment)
+            )
+        )
+
+
+def publish_schema(connection: psycopg.Connection, schema: str) -> None:
+    """Create the schema of typed tables, readable by analysts now and later.
+
+    Grants are skipped where the role `analyst` does not exist: its creation may be the operator's.
+    """
+    exists = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [schema]).fetchone()
+    if exists and exists[0]:
+        return
+    name = sql.Identifier(schema)
+    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
+    if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'analyst'").fetchone():
+        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO analyst").format(name))
+        connection.execute(
+            sql.SQL(
+                "ALTER DEFAULT PRIVILEGES IN SCHEMA {} GRANT SELECT ON TABLES TO analyst"
+            ).format(name)
+        )
