@@ -61,8 +61,8 @@ def romanised(name: str) -> str:
 class Cast:
     """Draws people and firms; the same seed draws the same ones in the same order."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
+    def __init__(self, seed: int | random.Random) -> None:
+        self.rng = seed if isinstance(seed, random.Random) else random.Random(seed)
 
     def language(self) -> Language:
         """One of the languages, the frequent ones more often."""

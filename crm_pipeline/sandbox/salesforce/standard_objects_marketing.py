@@ -76,6 +76,7 @@ LEAD = ObjectDefinition(
     "00Q",
     (
         read_only(reference("MasterRecordId", "Master Record ID", ("Lead",), "MasterRecord")),
+        reference("RecordTypeId", "Record Type ID", ("RecordType",)),
         *person_fields(),
         text("Title", "Title", 128),
         text("Company", "Company", nillable=False),
