@@ -4,7 +4,7 @@ Belongs here: values that the engine returns and that Dagster, the CLI and the l
 belong here: how any of it is done (sync/) or stored (warehouse/).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -62,7 +62,8 @@ class SyncOutcome:
         watermark_after: complete up to here now, in the CRM's time.
         transport: rest or bulk.
         transport_reason: why that one, in a sentence.
-        warnings: what a person should know although the sync committed.
+        broken_fields: mapped fields that the org does not show us; their columns kept old values.
+        full_sync_due_reason: what only a full sync can mend; None when nothing is owed.
     """
 
     object_name: str
@@ -79,7 +80,8 @@ class SyncOutcome:
     seconds: float = 0.0
     transport: str = ""
     transport_reason: str = ""
-    warnings: tuple[str, ...] = field(default=())
+    broken_fields: tuple[str, ...] = ()
+    full_sync_due_reason: str | None = None
 
     @property
     def has_changes(self) -> bool:

@@ -18,6 +18,7 @@ from crm_pipeline.errors import WrongOrganization
 from crm_pipeline.model.sync import SyncMode, SyncOutcome
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.schema import TableShape, staging_identifier
+from crm_pipeline.warehouse.staging import drop_staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,11 @@ class SyncAttempt:
     transport: str | None
     transport_reason: str | None
     expected_records: int | None
+    records_read: int
+    rejected: int
     api_calls: int
     seconds: float
+    started_at: datetime
 
     @property
     def staging_table(self) -> str:
@@ -71,6 +75,14 @@ class SyncAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What a piece of work has cost."""
+
+    api_calls: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class LandedPages:
     """The checkpoints of one attempt."""
 
@@ -81,7 +93,8 @@ class LandedPages:
 
 _ATTEMPT_COLUMNS: LiteralString = (
     "sync_run_id, run_id, object_name, mode, status, fingerprint, read_token, read_started_at,"
-    " changed_since, transport, transport_reason, expected_records, api_calls, seconds"
+    " changed_since, transport, transport_reason, expected_records, records_read, rejected,"
+    " api_calls, seconds, started_at"
 )
 
 
@@ -250,35 +263,26 @@ def forget_pages(connection: psycopg.Connection, attempt: SyncAttempt) -> None:
 
 
 def note_staged(
-    connection: psycopg.Connection,
-    attempt: SyncAttempt,
-    *,
-    landed: LandedPages,
-    api_calls: int,
-    seconds: float,
-) -> None:
+    connection: psycopg.Connection, attempt: SyncAttempt, landed: LandedPages, spent: Spent
+) -> SyncAttempt:
     """The read is complete and its count is verified."""
-    connection.execute(
-        "UPDATE crm_sync.sync_run SET status = 'staged', records_read = %s, rejected = %s,"
-        " api_calls = api_calls + %s, seconds = seconds + %s WHERE sync_run_id = %s",
-        [
-            landed.records + landed.rejected,
-            landed.rejected,
-            api_calls,
-            seconds,
-            attempt.sync_run_id,
-        ],
+    return _one_attempt(
+        connection,
+        "UPDATE crm_sync.sync_run SET status = 'staged', records_read = %(read)s,"
+        " rejected = %(rejected)s, api_calls = api_calls + %(calls)s,"
+        " seconds = seconds + %(seconds)s WHERE sync_run_id = %(id)s RETURNING ",
+        {
+            "read": landed.records + landed.rejected,
+            "rejected": landed.rejected,
+            "calls": spent.api_calls,
+            "seconds": spent.seconds,
+            "id": attempt.sync_run_id,
+        },
     )
 
 
 def note_failure(
-    connection: psycopg.Connection,
-    attempt: SyncAttempt,
-    *,
-    status: str,
-    error: str,
-    api_calls: int,
-    seconds: float,
+    connection: psycopg.Connection, attempt: SyncAttempt, *, status: str, error: str, spent: Spent
 ) -> None:
     """The attempt stopped; what has landed stays for the next one. `status` says which way."""
     connection.execute(
@@ -287,16 +291,18 @@ def note_failure(
         " records_read = (SELECT coalesce(sum(records + rejected), 0) FROM crm_sync.checkpoint c"
         "                 WHERE c.sync_run_id = sync_run.sync_run_id)"
         " WHERE sync_run_id = %s AND status <> 'committed'",
-        [status, error, api_calls, seconds, attempt.sync_run_id],
+        [status, error, spent.api_calls, spent.seconds, attempt.sync_run_id],
     )
 
 
 def discard_attempt(connection: psycopg.Connection, attempt: SyncAttempt) -> None:
-    """Nobody will go on with this attempt: its staging was dropped in this transaction."""
+    """Nobody will go on with this attempt: drop what it had staged."""
+    drop_staging(connection, attempt.staging_table)
+    drop_staging(connection, attempt.scope_table)
     connection.execute(
         "UPDATE crm_sync.sync_run SET has_staging = false,"
-        " status = CASE status WHEN 'reading' THEN 'interrupted' WHEN 'staged' THEN 'interrupted'"
-        " ELSE status END, finished_at = coalesce(finished_at, now()) WHERE sync_run_id = %s",
+        " status = CASE WHEN status IN ('reading', 'staged') THEN 'interrupted' ELSE status END,"
+        " finished_at = coalesce(finished_at, now()) WHERE sync_run_id = %s",
         [attempt.sync_run_id],
     )
     forget_pages(connection, attempt)
@@ -320,7 +326,9 @@ class Completeness:
 def commit_attempt(
     connection: psycopg.Connection, attempt: SyncAttempt, outcome: SyncOutcome
 ) -> None:
-    """Close the ledger row, in the transaction that moves the data."""
+    """Close the ledger row and drop its staging, in the transaction that moves the data."""
+    drop_staging(connection, attempt.staging_table)
+    drop_staging(connection, attempt.scope_table)
     connection.execute(
         "UPDATE crm_sync.sync_run SET status = 'committed', has_staging = false, inserted = %s,"
         " updated = %s, deleted = %s, watermark_after = %s, seconds = %s, api_calls = %s,"

@@ -16,8 +16,11 @@ import psycopg
 from psycopg import sql
 
 from crm_pipeline.model.sync import Vanished
+from crm_pipeline.warehouse.connection import STAGING_SCHEMA, Warehouse
 from crm_pipeline.warehouse.schema import (
     TableShape,
+    add_bookkeeping,
+    column_types,
     comment_table,
     publish_schema,
     staging_identifier,
@@ -42,8 +45,10 @@ class Absence:
 
     Attributes:
         vanished: the mark for such rows.
-        before: only rows whose stamp is older; younger ones came by another path meanwhile.
-        scope_table: a staging table with the ids that were looked at; None when everything was.
+        before: when everything was read: only rows whose stamp is older, since younger ones came
+            by another path meanwhile.
+        scope_table: when not everything was read: a staging table of the ids that were looked at,
+            with their stamps.
     """
 
     vanished: Vanished
@@ -76,6 +81,9 @@ def publish(connection: psycopg.Connection, shape: TableShape, staging_table: st
     """Make a keyed staging table the live one, by renaming: the first full sync writes once."""
     table = staging_identifier(staging_table)
     publish_schema(connection, shape.schema)
+    if "_synced_at" not in column_types(connection, STAGING_SCHEMA, staging_table):
+        add_bookkeeping(connection, table)
+        connection.execute(sql.SQL("ALTER TABLE {} SET LOGGED").format(table))
     if shape.deleted_column:
         connection.execute(
             sql.SQL("DELETE FROM {} WHERE {}").format(table, sql.Identifier(shape.deleted_column))
@@ -133,17 +141,18 @@ def table_is_live(connection: psycopg.Connection, shape: TableShape) -> bool:
     return table_exists(connection, shape.schema, shape.table)
 
 
-def preview(
-    connection: psycopg.Connection, shape: TableShape, *, rows: int
-) -> list[Mapping[str, object]]:
-    """The rows written last, for people to look at."""
-    cursor = connection.execute(
-        sql.SQL("SELECT * FROM {} ORDER BY _synced_at DESC LIMIT {}").format(
-            shape.qualified, sql.Literal(rows)
+def preview_table(warehouse: Warehouse, table: str, *, rows: int) -> list[Mapping[str, object]]:
+    """The rows written last, for people to look at; empty while there is no table."""
+    with warehouse.connect() as connection:
+        if not table_exists(connection, warehouse.crm_schema, table):
+            return []
+        cursor = connection.execute(
+            sql.SQL("SELECT * FROM {} ORDER BY _synced_at DESC LIMIT {}").format(
+                sql.Identifier(warehouse.crm_schema, table), sql.Literal(rows)
+            )
         )
-    )
-    names = [column.name for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        names = [column.name for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def _grant(connection: psycopg.Connection, shape: TableShape) -> None:
@@ -251,31 +260,48 @@ class _Statements:
 
     def mark_absent(self, absence: Absence) -> sql.Composed:
         """Tombstones for rows that were looked for and are not there."""
-        shape = self.shape
-        key = sql.Identifier(shape.id_column)
-        in_scope = (
-            sql.SQL(" AND EXISTS (SELECT FROM {scope} o WHERE o.{key} = t.{key})").format(
-                scope=staging_identifier(absence.scope_table), key=key
+        return self._unseen(absence) if absence.scope_table is None else self._outside(absence)
+
+    def _unseen(self, absence: Absence) -> sql.Composed:
+        """Everything was read, so what is not there is gone."""
+        is_old_enough: sql.Composable = sql.SQL("true")
+        if self.shape.stamp_column:
+            is_old_enough = sql.SQL("(t.{} < {}) IS NOT FALSE").format(
+                sql.Identifier(self.shape.stamp_column), sql.Literal(absence.before)
             )
-            if absence.scope_table
-            else sql.SQL("")
-        )
-        is_old_enough = (
-            sql.SQL(" AND (t.{} < {}) IS NOT FALSE").format(
-                sql.Identifier(shape.stamp_column), sql.Literal(absence.before)
-            )
-            if shape.stamp_column and absence.scope_table is None
-            else sql.SQL("")
-        )
         return sql.SQL(
-            "UPDATE {target} t SET _deleted_at = now(), _vanished = {vanished},"
-            " _synced_at = now() WHERE t._deleted_at IS NULL{in_scope}{is_old_enough}"
+            "UPDATE {target} t SET _deleted_at = now(), _vanished = {vanished}, _synced_at = now()"
+            " WHERE t._deleted_at IS NULL AND {is_old_enough}"
             " AND NOT EXISTS (SELECT FROM {staging} s WHERE {same_key})"
         ).format(
-            target=shape.qualified,
+            target=self.shape.qualified,
             vanished=sql.Literal(absence.vanished.value),
-            in_scope=in_scope,
             is_old_enough=is_old_enough,
+            staging=self._staging,
+            same_key=self._same_key,
+        )
+
+    def _outside(self, absence: Absence) -> sql.Composed:
+        """These ids were looked at; those that did not pass are out, as of their new stamp."""
+        move_stamp: sql.Composable = sql.SQL("")
+        is_not_older: sql.Composable = sql.SQL("true")
+        if self.shape.stamp_column:
+            stamp = sql.Identifier(self.shape.stamp_column)
+            move_stamp = sql.SQL(", {0} = coalesce(o.{0}, t.{0})").format(stamp)
+            is_not_older = sql.SQL("(t.{0} <= o.{0}) IS NOT FALSE").format(stamp)
+        assert absence.scope_table is not None
+        return sql.SQL(
+            "UPDATE {target} t SET _deleted_at = now(), _vanished = {vanished},"
+            " _synced_at = now(){move_stamp} FROM {scope} o"
+            " WHERE o.{key} = t.{key} AND t._deleted_at IS NULL AND {is_not_older}"
+            " AND NOT EXISTS (SELECT FROM {staging} s WHERE {same_key})"
+        ).format(
+            target=self.shape.qualified,
+            vanished=sql.Literal(absence.vanished.value),
+            move_stamp=move_stamp,
+            scope=staging_identifier(absence.scope_table),
+            key=sql.Identifier(self.shape.id_column),
+            is_not_older=is_not_older,
             staging=self._staging,
             same_key=self._same_key,
         )

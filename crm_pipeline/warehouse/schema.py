@@ -5,7 +5,7 @@ Does not belong here: moving rows (staging.py, merge.py).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import sql
@@ -80,6 +80,12 @@ class TableShape:
     def read_fields(self) -> tuple[str, ...]:
         """CRM fields to ask for, in staged order."""
         return tuple(c.source for c in self.staged)
+
+    def narrowed_to_scope(self) -> "TableShape":
+        """Only the id and the stamp: what a record's membership is judged by."""
+        names = (self.id_column, self.stamp_column)
+        kept = tuple(c for c in self.staged if c.name in names)
+        return replace(self, mapped=kept, technical=(), deleted_column=None, merged_column=None)
 
     @property
     def qualified(self) -> sql.Identifier:

@@ -99,6 +99,19 @@ def drop_staging(connection: psycopg.Connection, staging_table: str) -> None:
     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(staging_identifier(staging_table)))
 
 
+def insert_ids(
+    connection: psycopg.Connection, shape: TableShape, staging_table: str, ids: Iterable[str]
+) -> None:
+    """Fill a scope table with ids that are known already."""
+    connection.execute(
+        sql.SQL("INSERT INTO {} ({}) SELECT unnest({}::text[])").format(
+            staging_identifier(staging_table),
+            sql.Identifier(shape.id_column),
+            sql.Literal(list(ids)),
+        )
+    )
+
+
 def land_page(
     connection: psycopg.Connection,
     page: Page,

@@ -1,0 +1,376 @@
+"""The sync engine: one object at a time from the CRM to its table.
+
+Every mode goes the same way: *stage* what the CRM hands over, *verify* the count, *merge* in one
+transaction together with the watermark and the ledger row. A mode only says which records are read
+and what it means that one is missing.
+
+Belongs here: the verbs that Dagster and the CLI call. Does not belong here: how pages land
+(reading.py), SQL (warehouse/), a CRM's protocol (crm/), and anything of Dagster.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import psycopg
+
+from crm_pipeline.config.mapping import selection_fingerprint
+from crm_pipeline.config.settings import Settings
+from crm_pipeline.crm.port import CrmConnector, ReadRequest
+from crm_pipeline.errors import CrmPipelineError, Interrupted, LeaseLost, SyncsDisabled, UsageError
+from crm_pipeline.model.objects import ObjectSelection
+from crm_pipeline.model.sync import Progress, SyncMode, SyncOutcome, Vanished
+from crm_pipeline.sync.reading import PageLander
+from crm_pipeline.sync.selection import chosen_object, completeness_after, select_object
+from crm_pipeline.warehouse import ledger, merge
+from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.lease import Lease, held_lease
+from crm_pipeline.warehouse.merge import Absence
+from crm_pipeline.warehouse.schema import TableShape, table_shape
+
+Report = Callable[[Progress], None]
+
+
+def ignore_progress(_: Progress) -> None:
+    """For callers that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What one sync of one object is about, from its first call to its commit.
+
+    Attributes:
+        name: the object's name in lease, ledger and status.
+        broken_fields: mapped fields that the org does not show us now; the rest is synced.
+        record_ids: for RECORD, the ids asked for.
+    """
+
+    name: str
+    selection: ObjectSelection
+    mode: SyncMode
+    run_id: str
+    broken_fields: tuple[str, ...] = ()
+    record_ids: tuple[str, ...] | None = None
+
+    @property
+    def reads_everything(self) -> bool:
+        """Whether a row that is not handed over is gone."""
+        return self.mode in (SyncMode.FULL, SyncMode.REFERENCE) or (
+            self.mode is SyncMode.DIFFERENTIAL and self.selection.crm_object.cursor_field is None
+        )
+
+    @property
+    def needs_full_sync_first(self) -> bool:
+        return self.mode in (SyncMode.DIFFERENTIAL, SyncMode.RECORD)
+
+    def absence(self, attempt: ledger.SyncAttempt, before: datetime) -> Absence | None:
+        """What a row means that was looked for and is not there."""
+        vanished = Vanished.NOT_VISIBLE
+        if self.selection.record_filter is not None:
+            vanished = Vanished.LEFT_FILTER
+        if self.reads_everything:
+            return Absence(vanished, before)
+        if self.mode is SyncMode.RECORD or vanished is Vanished.LEFT_FILTER:
+            return Absence(vanished, before, attempt.scope_table)
+        return None
+
+
+class SyncEngine:
+    """Syncs objects of one org into one warehouse.
+
+    Args:
+        settings: what the operator chose.
+        connector: the CRM.
+        warehouse: already migrated.
+        is_enabled: the off switch as it is now; asked before every page.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        connector: CrmConnector,
+        warehouse: Warehouse,
+        is_enabled: Callable[[], bool],
+    ) -> None:
+        self.settings = settings
+        self.connector = connector
+        self.warehouse = warehouse
+        self._is_enabled = is_enabled
+        self._prepared: dict[tuple[str, str], _Work] = {}
+
+    def require_enabled(self) -> None:
+        """Raise when the operator's switch is off.
+
+        Raises:
+            SyncsDisabled: it is.
+        """
+        if not self._is_enabled():
+            raise SyncsDisabled(
+                "Syncs are disabled: nothing was read or written. Set `syncs_enabled: true` in "
+                "the settings file to go on."
+            )
+
+    def claim_organization(self) -> None:
+        """Log in, and make sure that this warehouse is this organisation's.
+
+        Raises:
+            WrongOrganization: it holds another organisation's data.
+            CredentialsError: the CRM refuses the login.
+        """
+        self.require_enabled()
+        identity = self.connector.identity()
+        ledger.claim_organization(
+            self.warehouse,
+            organization_id=identity.organization_id,
+            name=identity.organization_name,
+            crm_type=self.settings.crm.type,
+        )
+
+    def sync_object(
+        self,
+        object_name: str,
+        *,
+        mode: SyncMode,
+        run_id: str,
+        restart: bool = False,
+        report: Report = ignore_progress,
+    ) -> SyncOutcome:
+        """Stage, verify and merge one object under one lease.
+
+        Args:
+            object_name: as in the settings.
+            mode: FULL or DIFFERENTIAL.
+            run_id: who does it, for the lease and the ledger.
+            restart: drop what an interrupted full sync has landed, and read from the beginning.
+            report: told after every page.
+
+        Raises:
+            LeaseBusy: another run is at work on the object.
+        """
+        self.require_enabled()
+        with held_lease(self.warehouse, object_name, owner=run_id, mode=mode) as lease:
+            work = self._prepare(object_name, mode, run_id)
+            attempt = self._stage(work, lease, restart=restart, report=report)
+            return self._commit(work, attempt, lease)
+
+    def stage_changes(
+        self, object_name: str, *, run_id: str, report: Report = ignore_progress
+    ) -> ledger.SyncAttempt:
+        """The first half of a differential: read what changed, verified and ready to merge."""
+        self.require_enabled()
+        mode = SyncMode.DIFFERENTIAL
+        with held_lease(self.warehouse, object_name, owner=run_id, mode=mode) as lease:
+            work = self._prepare(object_name, mode, run_id)
+            attempt = self._stage(work, lease, restart=False, report=report)
+        self._prepared[object_name, run_id] = work
+        return attempt
+
+    def commit_changes(self, object_name: str, *, run_id: str) -> SyncOutcome:
+        """The second half of a differential: merge what the same run has staged.
+
+        Raises:
+            LeaseLost: another run took the object over between the halves.
+        """
+        self.require_enabled()
+        mode = SyncMode.DIFFERENTIAL
+        with held_lease(self.warehouse, object_name, owner=run_id, mode=mode) as lease:
+            work = self._prepare(object_name, mode, run_id)
+            with self.warehouse.connect() as connection:
+                attempt = ledger.staged_attempt(connection, object_name, run_id)
+            if attempt is None:
+                raise LeaseLost(
+                    f"{object_name}: nothing is staged by this run; another run has taken over."
+                )
+            return self._commit(work, attempt, lease)
+
+    def has_staged_changes(self, object_name: str, *, run_id: str) -> bool:
+        """Whether the same run has staged this object and its merge is due."""
+        with self.warehouse.connect() as connection:
+            return ledger.staged_attempt(connection, object_name, run_id) is not None
+
+    def sync_record(self, object_name: str, record_id: str, *, run_id: str) -> SyncOutcome:
+        """Read one record now, whatever else runs: the stamp guard makes that safe without a lease.
+
+        Raises:
+            UsageError: the object has never been fully synced, so there is no table.
+        """
+        self.require_enabled()
+        work = self._prepare(object_name, SyncMode.RECORD, run_id)
+        work = replace(work, record_ids=(record_id,))
+        attempt = self._stage(work, None, restart=False, report=ignore_progress)
+        return self._commit(work, attempt, None)
+
+    def sync_reference(
+        self, selection: ObjectSelection, *, run_id: str, report: Report = ignore_progress
+    ) -> SyncOutcome:
+        """Read an object whole that the settings do not list: users, queues and their like."""
+        self.require_enabled()
+        mode = SyncMode.REFERENCE
+        with held_lease(self.warehouse, selection.table, owner=run_id, mode=mode) as lease:
+            work = _Work(selection.table, selection, mode, run_id)
+            attempt = self._stage(work, lease, restart=False, report=report)
+            return self._commit(work, attempt, lease)
+
+    def preview(self, object_name: str, *, rows: int = 5) -> list[Mapping[str, object]]:
+        """The rows written last, as people would see them; empty before the first full sync."""
+        table = chosen_object(self.settings, object_name).table_name(object_name)
+        return merge.preview_table(self.warehouse, table, rows=rows)
+
+    def _prepare(self, object_name: str, mode: SyncMode, run_id: str) -> _Work:
+        """Describe the object anew: fields come and go, and the mapping must still make sense.
+
+        The two halves of a differential in one process share one describe.
+        """
+        prepared = self._prepared.pop((object_name, run_id), None)
+        if prepared is not None:
+            return prepared
+        selection, broken_fields = select_object(self.settings, self.connector, object_name)
+        return _Work(object_name, selection, mode, run_id, broken_fields)
+
+    def _shape(self, work: _Work) -> TableShape:
+        return table_shape(work.selection, self.warehouse.crm_schema)
+
+    def _stage(
+        self, work: _Work, lease: Lease | None, *, restart: bool, report: Report
+    ) -> ledger.SyncAttempt:
+        """Read into staging and verify; whatever stops it is written into the ledger."""
+
+        def check_interrupts() -> None:
+            self.require_enabled()
+            if lease is not None:
+                lease.check()
+
+        shape = self._shape(work)
+        attempt, becomes_live = self._open_attempt(work, shape, restart=restart)
+        streams = self.settings.crm.read_streams
+        lander = PageLander(self.connector, self.warehouse, streams, check_interrupts, report)
+        request = ReadRequest(
+            crm_object=work.selection.crm_object,
+            fields=shape.read_fields,
+            record_filter=work.selection.record_filter,
+            changed_since=None if work.reads_everything else attempt.changed_since,
+            record_ids=work.record_ids,
+            only_transport=work.selection.transport,
+        )
+        with self._noting_failure(attempt) as spent:
+            landed = lander.read_into_staging(attempt, request, shape, becomes_live=becomes_live)
+            absence = work.absence(attempt, attempt.started_at)
+            if absence is not None and absence.scope_table is not None:
+                lander.read_scope(request, shape, absence.scope_table)
+            with self.warehouse.connect() as connection:
+                return ledger.note_staged(connection, attempt, landed, spent())
+
+    def _open_attempt(
+        self, work: _Work, shape: TableShape, *, restart: bool
+    ) -> tuple[ledger.SyncAttempt, bool]:
+        """Resume an interrupted full sync of the same selection, or begin; sweep left-overs.
+
+        Returns:
+            The attempt, and whether its staging will be renamed into place.
+        """
+        fingerprint = selection_fingerprint(work.selection)
+        with self.warehouse.connect() as connection:
+            ledger.note_object(connection, work.name, work.selection.table)
+            state = ledger.read_state(connection, work.name)
+            is_live = merge.table_is_live(connection, shape)
+            watermark = state.watermark if state and is_live else None
+            if work.needs_full_sync_first and watermark is None:
+                raise UsageError(
+                    f"{work.name} has never been fully synced, so there is nothing to add changes "
+                    f"to. Launch a full sync first: crm-pipeline sync full --objects {work.name}"
+                )
+            resumable: ledger.SyncAttempt | None = None
+            for attempt in ledger.unfinished_attempts(connection, work.name):
+                if (
+                    resumable is None
+                    and not restart
+                    and work.mode is SyncMode.FULL
+                    and (attempt.mode, attempt.fingerprint) == (SyncMode.FULL, fingerprint)
+                ):
+                    resumable = attempt
+                elif work.mode is SyncMode.FULL or attempt.mode == work.mode:
+                    ledger.discard_attempt(connection, attempt)
+            if resumable is not None:
+                return ledger.reopen_attempt(connection, resumable, work.run_id), not is_live
+            opened = ledger.open_attempt(
+                connection,
+                run_id=work.run_id,
+                object_name=work.name,
+                mode=work.mode,
+                fingerprint=fingerprint,
+                changed_since=watermark if work.mode is SyncMode.DIFFERENTIAL else None,
+            )
+        return opened, not is_live
+
+    def _commit(self, work: _Work, attempt: ledger.SyncAttempt, lease: Lease | None) -> SyncOutcome:
+        """One transaction: data, tombstones, watermark, ledger row, guarded by the lease."""
+        shape = self._shape(work)
+        assert attempt.read_started_at is not None, "a staged attempt was opened"
+        overlap = timedelta(minutes=self.settings.differential.overlap_minutes)
+        complete_through = attempt.read_started_at - overlap
+        with self._noting_failure(attempt) as spent, self.warehouse.connect() as connection:
+            if lease is not None:
+                lease.prove(connection)
+            state = ledger.read_state(connection, work.name)
+            assert state is not None, "note_object ran when the attempt was opened"
+            merge.key_staging(connection, shape, attempt.staging_table)
+            ledger.release_from_quarantine(connection, attempt, shape)
+            if merge.table_is_live(connection, shape):
+                absence = work.absence(attempt, complete_through)
+                merged = merge.merge(connection, shape, attempt.staging_table, absence=absence)
+            else:
+                merged = merge.publish(connection, shape, attempt.staging_table)
+            completeness = completeness_after(
+                work.selection, state, everything_was_read=work.reads_everything
+            )
+            moves = work.mode is not SyncMode.RECORD
+            outcome = SyncOutcome(
+                object_name=work.name,
+                table=f"{shape.schema}.{shape.table}",
+                mode=work.mode,
+                records_read=attempt.records_read,
+                inserted=merged.inserted,
+                updated=merged.updated,
+                deleted=merged.deleted,
+                rejected=attempt.rejected,
+                watermark_before=state.watermark,
+                watermark_after=complete_through if moves else state.watermark,
+                api_calls=attempt.api_calls + spent().api_calls,
+                seconds=attempt.seconds + spent().seconds,
+                transport=attempt.transport or "",
+                transport_reason=attempt.transport_reason or "",
+                broken_fields=work.broken_fields,
+                full_sync_due_reason=completeness.full_sync_due_reason,
+            )
+            if moves:
+                ledger.move_watermark(connection, outcome, completeness)
+            ledger.commit_attempt(connection, attempt, outcome)
+        return outcome
+
+    @contextmanager
+    def _noting_failure(self, attempt: ledger.SyncAttempt) -> Iterator[Callable[[], ledger.Spent]]:
+        """Write down what stopped an attempt, and what it had cost by then.
+
+        Yields:
+            What the block has cost so far.
+        """
+        started, calls = time.monotonic(), self.connector.usage.calls
+
+        def spent() -> ledger.Spent:
+            return ledger.Spent(self.connector.usage.calls - calls, time.monotonic() - started)
+
+        try:
+            yield spent
+        except BaseException as error:
+            is_deliberate = isinstance(error, Interrupted) or not isinstance(error, Exception)
+            with suppress(CrmPipelineError, psycopg.Error), self.warehouse.connect() as connection:
+                ledger.note_failure(
+                    connection,
+                    attempt,
+                    status="interrupted" if is_deliberate else "failed",
+                    error=str(error) or type(error).__name__,
+                    spent=spent(),
+                )
+            raise

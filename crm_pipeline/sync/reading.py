@@ -1,0 +1,260 @@
+"""From an open read to verified rows in staging.
+
+Pages stream side by side, each landing in a transaction of its own, so that a sync of days that is
+killed goes on with the pages that are missing. The count in staging must be the count that the CRM
+announced before anything is merged.
+
+Belongs here: landing pages, repeating them, resuming, verifying. Does not belong here: which
+records are read and why (engine.py).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import psycopg
+import stamina
+
+from crm_pipeline.crm.port import CrmConnector, ReadRequest, RecordRead, ResultPage, ResumePoint
+from crm_pipeline.errors import IncompleteRead, ReadExpired, TransientError
+from crm_pipeline.model.objects import Transport
+from crm_pipeline.model.sync import Progress
+from crm_pipeline.warehouse import ledger, staging
+from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.schema import TableShape
+
+READS_PER_SYNC = 3
+"""How often a read is begun anew when the CRM forgot it or its count does not add up."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageLander:
+    """Lands the pages of one attempt.
+
+    Attributes:
+        check_interrupts: raises `Interrupted` when the lease is lost or syncs were switched off.
+        report: told after every page.
+    """
+
+    connector: CrmConnector
+    warehouse: Warehouse
+    streams: int
+    check_interrupts: Callable[[], None]
+    report: Callable[[Progress], None]
+
+    def read_into_staging(
+        self,
+        attempt: ledger.SyncAttempt,
+        request: ReadRequest,
+        shape: TableShape,
+        *,
+        becomes_live: bool,
+    ) -> ledger.LandedPages:
+        """Read until staging holds exactly what the CRM announced.
+
+        Raises:
+            IncompleteRead: the counts do not meet even after reading anew.
+            TransientError: the CRM or the warehouse stayed unreachable; what landed is kept.
+            Interrupted: at a safe point.
+        """
+        started = time.monotonic()
+        resume = self._resume_point(attempt, shape)
+        complaint = ""
+        for _ in range(READS_PER_SYNC):
+            if resume is None:
+                self._begin_anew(attempt, shape, becomes_live=becomes_live)
+            try:
+                read = self._open(attempt, request, resume)
+                landed = self._land(attempt, read, shape, started)
+            except ReadExpired as error:
+                complaint, resume = str(error), None
+                continue
+            complaint = self._shortfall(attempt, read, landed)
+            if not complaint:
+                read.close()
+                return landed
+            resume = None
+        raise IncompleteRead(
+            f"{attempt.object_name}: {complaint} It was read {READS_PER_SYNC} times. The table was "
+            "not touched; run the sync again, and if it stays so compare the object in the CRM."
+        )
+
+    def _resume_point(self, attempt: ledger.SyncAttempt, shape: TableShape) -> ResumePoint | None:
+        """Where to go on; None when there is nothing to go on with, or staging was lost."""
+        if attempt.read_token is None:
+            return None
+        with self.warehouse.connect() as connection:
+            landed = ledger.landed_pages(connection, attempt)
+            if not staging.staging_matches(connection, shape, attempt.staging_table):
+                return None
+            if staging.staged_count(connection, attempt.staging_table) != landed.records:
+                return None
+        return ResumePoint(attempt.read_token, landed.keys)
+
+    def _begin_anew(
+        self, attempt: ledger.SyncAttempt, shape: TableShape, *, becomes_live: bool
+    ) -> None:
+        with self.warehouse.connect() as connection:
+            ledger.forget_pages(connection, attempt)
+            staging.create_staging(
+                connection, shape, attempt.staging_table, becomes_live=becomes_live
+            )
+
+    def _open(
+        self, attempt: ledger.SyncAttempt, request: ReadRequest, resume: ResumePoint | None
+    ) -> RecordRead:
+        """Open the read and write its token down before the first page lands.
+
+        The instant from which the read is complete is taken before it is opened, from the CRM's
+        clock; a resumed read keeps the instant at which it was first opened.
+        """
+        self.check_interrupts()
+        read_started_at = attempt.read_started_at if resume else None
+        instant = read_started_at or self.connector.server_time()
+        read = self.connector.open_read(request, resume=resume)
+        with self.warehouse.connect() as connection:
+            ledger.note_read(
+                connection,
+                attempt,
+                token=read.token,
+                transport=read.transport.value,
+                reason=read.reason,
+                read_started_at=instant,
+                expected_records=read.record_count,
+            )
+        return read
+
+    def _land(
+        self, attempt: ledger.SyncAttempt, read: RecordRead, shape: TableShape, started: float
+    ) -> ledger.LandedPages:
+        """Stream all pages; pages of a keyset read build on each other and so come one by one."""
+        streams = self.streams if read.transport is Transport.BULK else 1
+        pages = _SharedPages(read.pages())
+        with self.warehouse.connect() as connection:
+            count = _Counter(ledger.landed_pages(connection, attempt).records)
+
+        def drain() -> None:
+            for page in pages:
+                landed = self._land_page(attempt, page, shape)
+                self.report(
+                    Progress(
+                        attempt.object_name,
+                        count.add(landed.records + landed.rejected),
+                        read.record_count,
+                        time.monotonic() - started,
+                    )
+                )
+
+        with ThreadPoolExecutor(streams, thread_name_prefix=attempt.object_name) as pool:
+            futures = [pool.submit(pages.stopping_on_error(drain)) for _ in range(streams)]
+        for future in futures:
+            future.result()
+        with self.warehouse.connect() as connection:
+            return ledger.landed_pages(connection, attempt)
+
+    def _land_page(
+        self, attempt: ledger.SyncAttempt, page: ResultPage, shape: TableShape
+    ) -> staging.Landed:
+        """Land one page, reading it again when the way was at fault."""
+        for trial in stamina.retry_context(on=_is_worth_repeating, attempts=5, wait_max=20):
+            with trial:
+                self.check_interrupts()
+                with self.warehouse.connect(autocommit=True) as connection:
+                    return staging.land_page(
+                        connection,
+                        page,
+                        shape=shape,
+                        staging_table=attempt.staging_table,
+                        sync_run_id=attempt.sync_run_id,
+                        object_name=attempt.object_name,
+                    )
+        raise AssertionError("the last trial returns or raises")
+
+    def _shortfall(
+        self, attempt: ledger.SyncAttempt, read: RecordRead, landed: ledger.LandedPages
+    ) -> str:
+        """What does not add up, in a sentence; empty when everything does."""
+        with self.warehouse.connect() as connection:
+            staged = staging.staged_count(connection, attempt.staging_table)
+        if staged != landed.records:
+            return f"{landed.records} records had landed, but staging holds {staged}."
+        arrived = landed.records + landed.rejected
+        if read.record_count is not None and arrived != read.record_count:
+            return f"the CRM announced {read.record_count} records, but {arrived} arrived."
+        return ""
+
+    def read_scope(self, request: ReadRequest, shape: TableShape, scope_table: str) -> None:
+        """Land ids and stamps of all records that were looked at, filter or not.
+
+        It is read after the records themselves: a record that changed in between is then judged by
+        the next differential, never marked as gone while it is not. Where single records were asked
+        for, those were looked at, whatever came.
+        """
+        self.check_interrupts()
+        narrow = shape.narrowed_to_scope()
+        if request.record_ids is not None:
+            with self.warehouse.connect() as connection:
+                staging.create_staging(connection, narrow, scope_table, becomes_live=False)
+                staging.insert_ids(connection, narrow, scope_table, request.record_ids)
+            return
+        unfiltered = replace(request, fields=narrow.read_fields, record_filter=None)
+        read = self.connector.open_read(unfiltered)
+        with self.warehouse.connect() as connection:
+            staging.create_staging(connection, narrow, scope_table, becomes_live=False)
+            copied = sum(
+                staging.copy_page(connection, page, narrow, scope_table) for page in read.pages()
+            )
+        read.close()
+        if read.record_count is not None and copied != read.record_count:
+            raise TransientError(
+                f"{request.crm_object.name}: the CRM announced {read.record_count} changed ids, "
+                f"but {copied} arrived. Run the sync again."
+            )
+
+
+def _is_worth_repeating(error: Exception) -> bool:
+    if isinstance(error, ReadExpired):
+        return False
+    return isinstance(error, TransientError | psycopg.OperationalError)
+
+
+class _Counter:
+    """Adds up from several threads."""
+
+    def __init__(self, start: int) -> None:
+        self._value = start
+        self._lock = threading.Lock()
+
+    def add(self, amount: int) -> int:
+        with self._lock:
+            self._value += amount
+            return self._value
+
+
+class _SharedPages:
+    """One iterator of pages for several threads; the first error stops all of them."""
+
+    def __init__(self, pages: Iterator[ResultPage]) -> None:
+        self._pages = pages
+        self._lock = threading.Lock()
+        self._is_stopped = False
+
+    def __iter__(self) -> Iterator[ResultPage]:
+        while True:
+            with self._lock:
+                page = None if self._is_stopped else next(self._pages, None)
+            if page is None:
+                return
+            yield page
+
+    def stopping_on_error(self, work: Callable[[], None]) -> Callable[[], None]:
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException:
+                self._is_stopped = True
+                raise
+
+        return guarded
