@@ -202,7 +202,7 @@ class _Burst:
     def _move(self, wanted: int, ids: dict[str, list[str]], action: str) -> None:
         """Delete or undelete; one that already went with its parent is replaced by another."""
         move = self.org.delete if action == "deletes" else self.org.undelete
-        before = {name: self.org.count(name) for name in EDITS}
+        before = self._alive_children()
         while wanted > 0:
             for name, share in self._shares(wanted, _BURST_DELETES, ids).items():
                 chosen = self.rng.sample(ids[name], share)
@@ -217,10 +217,27 @@ class _Burst:
                 ids[name] = [one for one in ids[name] if one not in self.touched]
         self._count_children(before, action)
 
-    def _count_children(self, before: dict[str, int], action: str) -> None:
-        for name, earlier in before.items():
-            moved = abs(self.org.count(name) - earlier)
-            with_parent = moved - self.done[name][action]
+    def _alive_children(self) -> dict[str, set[str]]:
+        """The records that may go or come back because their parent does."""
+        names = {child for one in self.org.catalogue.all() for child, _ in one.cascade}
+        reader = self.org.store.reader()
+        return {
+            name: {
+                row[0]
+                for row in reader.execute(
+                    f"SELECT Id FROM {quoted(name)} WHERE IsDeleted = 'false'"
+                )
+            }
+            for name in EDITS
+            if name in names
+        }
+
+    def _count_children(self, before: dict[str, set[str]], action: str) -> None:
+        """Count what moved with its parent, and leave it alone for the rest of the burst."""
+        for name, after in self._alive_children().items():
+            moved = after ^ before[name]
+            self.touched |= moved
+            with_parent = len(moved) - self.done[name][action]
             if with_parent:
                 self.done[name]["with_parent"] += with_parent
 
