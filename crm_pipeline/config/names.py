@@ -85,7 +85,7 @@ def show(value: object) -> str:
     """A value from a settings file as a sentence names it."""
     match value:
         case None:
-            return "nothing"
+            return "an empty value"
         case bool():
             return f"`{str(value).lower()}`"
         case dict():

@@ -1,0 +1,132 @@
+"""The settings file that `crm-pipeline init` writes from the org's describe.
+
+Holds the file's text and comments. Belongs here: what a newcomer reads on first opening the file.
+Does not belong here: the settings' meaning (settings.py) and choosing the objects (cli/).
+"""
+
+from collections.abc import Iterator, Sequence
+
+from crm_pipeline.config.names import (
+    REFERENCE_TABLES,
+    column_problem,
+    default_column,
+    identifier_problem,
+    is_field_name,
+    is_object_name,
+    shortened,
+)
+from crm_pipeline.config.object_settings import ID_FIELD
+from crm_pipeline.errors import ConfigurationError
+from crm_pipeline.model.objects import CrmField, CrmObject
+
+_LABEL_CHARACTERS = 60
+_YAML_WORDS = frozenset({"yes", "no", "on", "off", "true", "false", "null"})
+_HEAD = """\
+# What CRM Pipeline syncs. `crm-pipeline check` tells what is wrong with it before a row moves.
+# Logins and passwords do not belong here: they come from environment variables.
+version: 1
+
+# The off switch: with false, nothing moves in either direction.
+syncs_enabled: true
+
+crm:
+  type: salesforce
+  api_version: "{api_version}"
+  # Share of the org's daily API calls at which we stop asking, in percent.
+  api_budget_percent: 50
+  # Result pages that are read side by side, 1 to 8.
+  read_streams: 2
+  # Records per result page where the CRM does not offer its pages in parallel.
+  bulk_page_records: 100000
+
+differential:
+  # Minutes between reads of what changed: 5 to 1440.
+  interval_minutes: 60
+  # Minutes that each read looks back, for changes that commit late.
+  overlap_minutes: 15
+
+# Per object, beside its fields:
+#   enabled: false                  to leave it alone
+#   table: other_name               instead of the object's name in lower case
+#   filter: "Status != 'Spam' and IsConverted = false"
+#   transport: auto                 or rest, or bulk
+# A field is one of:
+#   - Email                         into column email
+#   - Email: email_address          into another column
+#   - {{field: Email, column: email, direction: both}}
+#   - Account.Name                  of the record that a lookup points to: column account_name
+objects:
+"""
+_TAIL = """
+# Users, queues, assignment rules and picklist values beside the objects.
+reference_data: true
+
+marketing:
+  # People, consent, scores, touches and audiences, built by dbt.
+  enabled: true
+  target_schema: marketing
+"""
+
+
+def render_settings(objects: Sequence[CrmObject], *, api_version: str) -> str:
+    """A commented settings file that maps every storable field of the objects.
+
+    Calculated fields are written as comments, for their values change without a sign of it; what
+    cannot be stored is left out. The text loads with `load_settings`.
+
+    Args:
+        objects: as described; an object whose name no setting could spell is left out.
+        api_version: such as "62.0".
+
+    Raises:
+        ConfigurationError: there is no object to write.
+    """
+    named = [crm_object for crm_object in objects if is_object_name(crm_object.name)]
+    if not named:
+        raise ConfigurationError("Name at least one CRM object to write settings for.")
+    lines = [line for crm_object in named for line in _object_lines(crm_object)]
+    return _HEAD.format(api_version=api_version) + "\n".join(lines) + "\n" + _TAIL
+
+
+def _object_lines(crm_object: CrmObject) -> Iterator[str]:
+    table = crm_object.name.lower()
+    yield f"  {_quoted(crm_object.name)}:{_comment(_label(crm_object.label))}"
+    if table in REFERENCE_TABLES or identifier_problem(table):
+        yield f"    table: {shortened(table)}"
+    yield "    fields:"
+    yield f"      - {ID_FIELD}  # the key, always mapped"
+    for field in crm_object.fields.values():
+        is_known = field.name.casefold() in {ID_FIELD.casefold(), crm_object.id_field.casefold()}
+        # A path belongs to another object, and is mapped by hand.
+        if (
+            field.value_type
+            and not is_known
+            and is_field_name(field.name)
+            and "." not in field.name
+        ):
+            yield _field_line(field)
+
+
+def _field_line(field: CrmField) -> str:
+    column = default_column(field.name)
+    name = _quoted(field.name)
+    entry = f"{name}: {shortened(column)}" if column_problem(column) else name
+    if field.is_calculated:
+        reason = "calculated, so it changes without the record being marked as changed"
+        return f"      # - {entry}{_comment(f'{_label(field.label)}: {reason}')}"
+    return f"      - {entry}{_comment(_label(field.label))}"
+
+
+def _quoted(name: str) -> str:
+    """Quotes around names that YAML would read as something else."""
+    return f'"{name}"' if name.lower() in _YAML_WORDS else name
+
+
+def _label(label: str) -> str:
+    """A label on one line: it comes from the org, and must not end its comment."""
+    shown = " ".join("".join(c if c.isprintable() else " " for c in label).split())
+    return shown if len(shown) <= _LABEL_CHARACTERS else f"{shown[:_LABEL_CHARACTERS]}..."
+
+
+def _comment(text: str) -> str:
+    return f"  # {text}" if text else ""
