@@ -7,12 +7,11 @@ schema.py), an operator's server (connection.py), and the choice between the two
 """
 
 import fcntl
-import os
 import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -87,14 +86,15 @@ class EmbeddedPostgres:
             PermanentError: the server cannot start; the message carries the end of its log.
         """
         with self._locked():
-            if not self.is_running():
+            if not self._answers():
                 account = choose_account(self._data, self._folder)
                 try:
                     self._prepare(account)
                     self._start(account)
                 except OSError as error:
                     raise PermanentError(self._advice(str(error))) from error
-            self._wait_until_ready()
+                if not self._answers():
+                    raise PermanentError(self._advice(self._log_lines()))
             with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
                 rows = connection.execute("SELECT datname FROM pg_database").fetchall()
                 for name in set(DATABASES) - {row[0] for row in rows}:
@@ -187,12 +187,11 @@ class EmbeddedPostgres:
         return account.run("pg_ctl", action, option, *common, folder=self._folder)
 
     def _free_port(self) -> int:
-        try:
-            port = int(self._port.read_text())
-        except (OSError, ValueError):
-            port = 0
-        while not port or not port_is_free(port):
-            port = 20_000 + secrets.randbelow(12_000)  # below the range of outgoing connections
+        with suppress(OSError, ValueError):
+            if port_is_free(port := int(self._port.read_text())):
+                return port
+        while not port_is_free(port := 20_000 + secrets.randbelow(12_000)):
+            pass  # outgoing connections take their ports above this range
         self._port.write_text(str(port))
         return port
 
@@ -203,8 +202,7 @@ class EmbeddedPostgres:
             settings.setdefault("dynamic_shared_memory_type", "sysv")
         lines = [Path(__file__).with_name(_SETTINGS_FILE).read_text()]
         for name, value in settings.items():
-            quoted = value.replace("'", "''")
-            lines.append(f"{name} = '{quoted}'\n")
+            lines.append("{} = '{}'\n".format(name, value.replace("'", "''")))
         path = self._data / _SETTINGS_FILE
         path.write_text("".join(lines))
         account.own(path)
@@ -215,32 +213,32 @@ class EmbeddedPostgres:
         path = self._data / "postmaster.pid"
         if path.exists():
             _, _, rest = path.read_text().partition("\n")
-            if rest:
-                path.write_text(f"{_NO_PROCESS}\n{rest}")
-            else:
-                path.unlink()
+            path.write_text(f"{_NO_PROCESS}\n{rest}")
 
-    def _wait_until_ready(self) -> None:
+    def _answers(self) -> bool:
+        # Waits for a server that is starting; one that is dying still counts as running at first.
         deadline = time.monotonic() + _READY_SECONDS
-        while True:
+        while self.is_running():
             try:
-                return psycopg.connect(self.url("postgres"), connect_timeout=10).close()
+                psycopg.connect(self.url("postgres"), connect_timeout=10).close()
             except psycopg.OperationalError as error:
                 if "authentication failed" in str(error):
                     raise UsageError(
                         f"The password in {self._password} is not the server's. Restore that file "
                         f"from your backup. {BRING_YOUR_OWN}"
                     ) from error
-                if time.monotonic() > deadline or not self.is_running():
-                    raise TransientError(self._advice(str(error))) from error
+                if time.monotonic() > deadline:
+                    raise TransientError(f"PostgreSQL does not answer yet: {error}") from error
                 time.sleep(0.05)
+            else:
+                return True
+        return False
 
     def _log_lines(self) -> str:
         logs = sorted(self._data.glob("log/*.log"), key=lambda path: path.stat().st_mtime)
-        files = [path for path in (self._data / "startup.log", *logs[-1:]) if path.exists()]
-        return "\n".join(
-            line for path in files for line in path.read_text(errors="replace").splitlines()[-12:]
-        )
+        logs = [path for path in (self._data / "startup.log", *logs[-1:]) if path.exists()]
+        ends = [path.read_text(errors="replace").splitlines()[-12:] for path in logs]
+        return "\n".join(line for lines in ends for line in lines)
 
     def _advice(self, reason: str) -> str:
         cure = f"If the data is damaged, move {self._data} away: a full sync fills a new one."
@@ -251,6 +249,5 @@ class EmbeddedPostgres:
 
 def _write_secret(path: Path, text: str) -> None:
     path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_text(text)
