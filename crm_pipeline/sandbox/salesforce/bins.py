@@ -104,7 +104,7 @@ def _children(
     deleted: bool,
     stamp: str | None = None,
 ) -> list[tuple[ObjectDefinition, str]]:
-    found = []
+    found: list[tuple[ObjectDefinition, str]] = []
     for child_name, field_name in definition.cascade:
         if not org.catalogue.has(child_name):
             continue

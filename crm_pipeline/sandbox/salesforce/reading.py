@@ -19,7 +19,7 @@ from crm_pipeline.sandbox.salesforce.schema import (
 )
 from crm_pipeline.sandbox.salesforce.soql_compiler import Compiled, compile_soql
 from crm_pipeline.sandbox.salesforce.storage import quoted
-from crm_pipeline.sandbox.salesforce.values import keeper, plainer, shower
+from crm_pipeline.sandbox.salesforce.values import Stored, keeper, plainer, shower
 
 if TYPE_CHECKING:
     from crm_pipeline.sandbox.salesforce.org import SandboxOrg
@@ -54,14 +54,14 @@ def add_functions(org: "SandboxOrg", connection: sqlite3.Connection) -> None:
             cached = (key, _stored_record(connection, org.catalogue.object(object_name), record_id))
         return cached[1]
 
-    def formula(object_name: str, field_name: str, record_id: str | None) -> object:
+    def formula(object_name: str, field_name: str, record_id: str | None) -> Stored:
         found = fetched(object_name, record_id) if record_id else None
         field = org.catalogue.object(object_name).field(field_name)
         if found is None or field is None or field.formula is None:
             return None
         return keeper(field)(field.formula(found, org))
 
-    def compound(object_name: str, field_name: str, record_id: str | None) -> object:
+    def compound(object_name: str, field_name: str, record_id: str | None) -> Stored:
         found = fetched(object_name, record_id) if record_id else None
         if found is None:
             return None
@@ -73,7 +73,7 @@ def add_functions(org: "SandboxOrg", connection: sqlite3.Connection) -> None:
     connection.create_function("org_compound", 3, compound)
 
 
-def _fold(value: object) -> object:
+def _fold(value: Stored) -> Stored:
     return value.casefold() if isinstance(value, str) else value
 
 

@@ -285,7 +285,7 @@ class _Compiler:
         )
 
     def _join(self, lookup: FieldDefinition, sql: str) -> _Parent:
-        targets = []
+        targets: list[tuple[ObjectDefinition, str]] = []
         for target in lookup.reference_to:
             if not self._org.catalogue.has(target):
                 continue

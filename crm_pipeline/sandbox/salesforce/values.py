@@ -53,7 +53,7 @@ def _text(field: FieldDefinition) -> Keeper:
     def keep(value: Any) -> Stored:
         if value is None or value == "":
             return None
-        if type(value) is not str:
+        if not isinstance(value, str):
             if isinstance(value, (dict, list)):
                 raise _refusal(field, value, "text")
             value = str(value).lower() if isinstance(value, bool) else str(value)

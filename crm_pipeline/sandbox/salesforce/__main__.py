@@ -1,0 +1,44 @@
+"""`python -m crm_pipeline.sandbox.salesforce`: a sandbox org on this machine.
+
+Belongs here: the command line. Does not belong here: serving (running.py).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from crm_pipeline.sandbox.salesforce.running import serve
+
+
+def main() -> None:
+    """Read the arguments and serve until interrupted."""
+    parser = argparse.ArgumentParser(description="Serve a simulated Salesforce org on loopback.")
+    parser.add_argument("--port", type=int, default=8089)
+    parser.add_argument("--home", type=Path, help="keep the org here; without it, it is private")
+    parser.add_argument("--records", type=int, default=20_000, help="leads to invent at first")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--live-seconds", type=float, default=0.0, help="edit records this often")
+    parser.add_argument("--tls", action="store_true", help="HTTPS with a certificate of its own")
+    parser.add_argument("--tls-cert", type=Path)
+    parser.add_argument("--tls-key", type=Path)
+    given = parser.parse_args()
+    serve(
+        given.home,
+        given.port,
+        records=given.records,
+        seed=given.seed,
+        live_seconds=given.live_seconds,
+        tls=given.tls,
+        tls_cert=given.tls_cert,
+        tls_key=given.tls_key,
+        announce=_announce,
+    )
+
+
+def _announce(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""One API call: what the handlers get and what they answer with.
+
+Belongs here: the shape shared by every handler. Does not belong here: routing, sessions,
+faults (server.py, gate.py).
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import Response
+
+from crm_pipeline.sandbox.salesforce.failures import OrgError
+
+if TYPE_CHECKING:
+    from crm_pipeline.sandbox.salesforce.bulk import Jobs
+    from crm_pipeline.sandbox.salesforce.cursors import Cursors
+    from crm_pipeline.sandbox.salesforce.faults import FaultPlan
+    from crm_pipeline.sandbox.salesforce.ledger import Ledger
+    from crm_pipeline.sandbox.salesforce.org import SandboxOrg
+
+CLIENT_ID = "sandbox-client"
+CLIENT_SECRET = "sandbox-secret"  # noqa: S105 - the demo's, printed for everybody
+
+
+@dataclass(slots=True)
+class ServerSettings:
+    """How a server of an org behaves; each may be changed while it runs.
+
+    `bulk_page_records` is how many records a Bulk result page holds where the client does not
+    say; `bulk_directory` is where result files live (a private one by default).
+    """
+
+    client_id: str = CLIENT_ID
+    client_secret: str = CLIENT_SECRET
+    public_keys: dict[str, str] = field(default_factory=dict)
+    usernames: dict[str, str] = field(default_factory=dict)
+    password: str = "sandbox-password"  # noqa: S105 - the demo's
+    rotate_refresh_tokens: bool = False
+    gzip: bool = True
+    bulk_page_records: int = 50_000
+    bulk_directory: Path | None = None
+    control: bool = True
+    maximum_uri: int = 16_384
+    get_deleted_limit: int = 600_000
+
+
+@dataclass(slots=True)
+class Server:
+    """Everything one server of an org keeps between calls."""
+
+    org: "SandboxOrg"
+    settings: ServerSettings
+    cursors: "Cursors"
+    jobs: "Jobs"
+    faults: "FaultPlan"
+    ledger: "Ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, its body read; `version` is empty outside /services/data."""
+
+    server: Server
+    method: str
+    path: str
+    base_url: str
+    version: str
+    parts: Mapping[str, Any]
+    params: QueryParams
+    headers: Headers
+    body: bytes
+
+    @property
+    def org(self) -> "SandboxOrg":
+        """The org that is asked."""
+        return self.server.org
+
+    @property
+    def root(self) -> str:
+        """The path that record and cursor URLs begin with."""
+        return f"/services/data/{self.version}"
+
+    def json(self) -> Any:
+        """The body's JSON; numbers keep all their digits."""
+        try:
+            return json.loads(self.body, parse_float=Decimal)
+        except ValueError:
+            raise OrgError(
+                "JSON_PARSER_ERROR", "Unexpected character in the request body"
+            ) from None
+
+    def json_object(self) -> dict[str, Any]:
+        """The body's JSON, which must be an object."""
+        found = self.json()
+        if not isinstance(found, dict):
+            raise OrgError("JSON_PARSER_ERROR", "The request body must be a JSON object")
+        return found
+
+    def param(self, name: str) -> str:
+        """A query parameter that must be there."""
+        found = self.params.get(name)
+        if not found:
+            raise OrgError("MALFORMED_QUERY", f"A query parameter '{name}' is required")
+        return found
+
+
+Handler = Callable[[Call], Response]
+
+
+def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(
+        orjson.dumps(body, default=_plain),
+        status,
+        headers,
+        media_type="application/json;charset=UTF-8",
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(value, "f"))
+    raise TypeError(type(value).__name__)
+
+
+def nothing(status: int = 204) -> Response:
+    """An answer without a body."""
+    return Response(b"", status)
+
+
+def refusal(error: OrgError) -> Response:
+    """An error in Salesforce's list form."""
+    return answer([error.body()], error.status)

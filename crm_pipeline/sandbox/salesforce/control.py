@@ -1,0 +1,219 @@
+"""The control API under /sandbox: what a test or the demo does to the org from outside.
+
+JSON, no session; the server listens on loopback only. Belongs here: translating HTTP to the
+org's Python methods. Does not belong here: anything a Salesforce client may call.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from starlette.responses import Response
+
+from crm_pipeline.sandbox.salesforce.calls import Call, answer
+from crm_pipeline.sandbox.salesforce.clock import stamp_moment, stamp_text
+from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
+from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, PicklistValue
+
+Facts = dict[str, Any]
+
+
+def health(call: Call) -> Response:
+    """GET /sandbox/health: that it runs, and what it holds."""
+    org = call.org
+    counts = {one.name: org.count(one.name) for one in org.catalogue.all()}
+    return answer(
+        {
+            "status": "ok",
+            "name": org.name,
+            "organization_id": org.organization_id,
+            "now": stamp_text(org.clock.now()),
+            "revision": org.revision,
+            "logins": org.sessions.logins,
+            "records": counts,
+        }
+    )
+
+
+def ledger(call: Call) -> Response:
+    """GET the ledger, DELETE to begin anew."""
+    if call.method == "DELETE":
+        call.server.ledger.clear()
+    return answer(call.server.ledger.report())
+
+
+def faults(call: Call) -> Response:
+    """GET the plan with its uses, POST faults to it, DELETE it."""
+    if call.method == "DELETE":
+        call.server.faults.clear()
+    elif call.method == "POST":
+        given = call.json()
+        call.server.faults.script(given if isinstance(given, list) else [given])
+    return answer(call.server.faults.report())
+
+
+def record(call: Call) -> Response:
+    """GET a record whatever its state: /sandbox/records/<object>/<id>."""
+    found = call.org.get(str(call.parts["object"]), str(call.parts["id"]))
+    if found is None:
+        raise not_found()
+    return answer(found)
+
+
+def command(call: Call) -> Response:
+    """POST /sandbox/<command>: one of the verbs below."""
+    do = _COMMANDS.get(str(call.parts["command"]))
+    if do is None:
+        raise not_found()
+    return answer(do(call, call.json_object() if call.body else {}))
+
+
+def _need(facts: Facts, *names: str) -> list[Any]:
+    missing = [name for name in names if name not in facts]
+    if missing:
+        raise OrgError("REQUIRED_FIELD_MISSING", f"missing: {', '.join(missing)}")
+    return [facts[name] for name in names]
+
+
+def _create(call: Call, facts: Facts) -> Facts:
+    [name] = _need(facts, "object")
+    rows = facts["records"] if "records" in facts else [_need(facts, "values")[0]]
+    made = call.org.create_many(name, rows, as_user=facts.get("as_user"))
+    return {"id": made[0], "ids": made} if made else {"ids": []}
+
+
+def _update(call: Call, facts: Facts) -> Facts:
+    name, record_id, values = _need(facts, "object", "id", "values")
+    call.org.update(name, record_id, values, as_user=facts.get("as_user"))
+    return {"id": record_id}
+
+
+def _delete(call: Call, facts: Facts) -> Facts:
+    name, record_id = _need(facts, "object", "id")
+    call.org.delete(name, record_id)
+    return {"id": record_id}
+
+
+def _undelete(call: Call, facts: Facts) -> Facts:
+    name, record_id = _need(facts, "object", "id")
+    call.org.undelete(name, record_id)
+    return {"id": record_id}
+
+
+def _hard_delete(call: Call, facts: Facts) -> Facts:
+    name, record_id = _need(facts, "object", "id")
+    call.org.hard_delete(name, record_id)
+    return {"id": record_id}
+
+
+def _query(call: Call, facts: Facts) -> Facts:
+    [soql] = _need(facts, "soql")
+    found = call.org.query(soql, include_deleted=bool(facts.get("include_deleted")))
+    return {"records": found}
+
+
+def _clock(call: Call, facts: Facts) -> Facts:
+    clock = call.org.clock
+    if "set" in facts:
+        clock.set(stamp_moment(facts["set"]))
+    if "advance" in facts:
+        clock.advance(seconds=float(facts["advance"]))
+    if facts.get("release"):
+        clock.release()
+    return {"now": stamp_text(clock.now()), "frozen": clock.frozen}
+
+
+def _live(call: Call, facts: Facts) -> Facts:
+    living = importlib.import_module("crm_pipeline.sandbox.salesforce.living")
+    counts = {name: int(facts.get(name, 0)) for name in _BURST}
+    summary: Facts = living.apply_burst(
+        call.org,
+        **counts,
+        seed=int(facts.get("seed", 0)),
+        object_names=facts.get("object_names"),
+    )
+    return summary
+
+
+_BURST = ("updates", "inserts", "deletes", "undeletes")
+
+
+def _expire_sessions(call: Call, facts: Facts) -> Facts:
+    if "lifetime" in facts:
+        call.org.sessions.lifetime = float(facts["lifetime"])
+    return {"expired": call.org.expire_sessions()}
+
+
+def _limit(call: Call, facts: Facts) -> Facts:
+    [remaining] = _need(facts, "remaining")
+    call.org.set_api_limit(int(remaining), facts.get("max"))
+    return {"remaining": call.org.limit.remaining, "max": call.org.limit.maximum}
+
+
+def _field(call: Call, facts: Facts) -> Facts:
+    name, field = _need(facts, "object", "field")
+    if isinstance(field, str):
+        {
+            "hide": call.org.hide_field,
+            "show": call.org.catalogue.show_field,
+            "remove": call.org.remove_field,
+        }[facts.get("action", "hide")](name, field)
+        return {"field": field}
+    values = tuple(PicklistValue(**one) for one in field.pop("picklist_values", ()))
+    references = tuple(field.pop("reference_to", ()))
+    made = FieldDefinition(**field, picklist_values=values, reference_to=references)
+    call.org.add_field(name, made)
+    return {"field": made.name}
+
+
+def _object(call: Call, facts: Facts) -> Facts:
+    [name] = _need(facts, "object")
+    forbid = facts.get("action", "forbid") == "forbid"
+    (call.org.forbid_object if forbid else call.org.catalogue.allow_object)(name)
+    return {"object": name, "forbidden": forbid}
+
+
+def _bulk(call: Call, facts: Facts) -> Facts:
+    jobs = call.server.jobs
+    if "fail_next" in facts:
+        jobs.fail_next = str(facts["fail_next"])
+    if "hold" in facts:
+        (jobs.hold if facts["hold"] else jobs.release)()
+    if "page_records" in facts:
+        call.server.settings.bulk_page_records = int(facts["page_records"])
+    return {"jobs": [one.body(call.org.user_id) for one in jobs.all()]}
+
+
+def _forget_cursors(call: Call, _facts: Facts) -> Facts:
+    return {"forgotten": call.server.cursors.forget()}
+
+
+def _trim_delete_log(call: Call, facts: Facts) -> Facts:
+    [before] = _need(facts, "before")
+    call.org.trim_delete_log(stamp_text(stamp_moment(before)))
+    return {"earliest": call.org.delete_log_since}
+
+
+def _empty_bin(call: Call, facts: Facts) -> Facts:
+    [name] = _need(facts, "object")
+    return {"gone": call.org.empty_bin(name)}
+
+
+_COMMANDS: dict[str, Callable[[Call, Facts], Facts]] = {
+    "bulk": _bulk,
+    "clock": _clock,
+    "create": _create,
+    "delete": _delete,
+    "empty_bin": _empty_bin,
+    "expire_sessions": _expire_sessions,
+    "field": _field,
+    "forget_cursors": _forget_cursors,
+    "hard_delete": _hard_delete,
+    "limit": _limit,
+    "live": _live,
+    "object": _object,
+    "query": _query,
+    "trim_delete_log": _trim_delete_log,
+    "undelete": _undelete,
+    "update": _update,
+}

@@ -1,0 +1,133 @@
+"""The fault plan: what goes wrong, when, and how often; every fault counts its uses.
+
+Belongs here: choosing the fault of a request or a row. Does not belong here: carrying it out
+on the wire (gate.py).
+"""
+
+import fnmatch
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from crm_pipeline.sandbox.salesforce.failures import OrgError
+
+FaultKind = Literal["status", "reset", "cut", "hang", "html", "expire_session", "lost_answer"]
+
+
+@dataclass(slots=True)
+class Fault:
+    """One scripted fault.
+
+    It applies to requests of `method` (any if empty) whose path matches the `path` glob: to the
+    `nth` one that matches (every one if 0), and `times` times in all (0: without end).
+    `reset` hangs up before the request is carried out, `lost_answer` after; `cut` sends
+    `after_bytes` of the body and hangs up; `hang` waits `seconds`, then goes on.
+    """
+
+    kind: FaultKind
+    path: str = "*"
+    method: str = ""
+    nth: int = 0
+    times: int = 1
+    status: int = 503
+    body: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    content_type: str = "application/json;charset=UTF-8"
+    after_bytes: int = 0
+    seconds: float = 0.0
+    seen: int = 0
+    uses: int = 0
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether the request is one this fault looks at."""
+        return self.method in {"", method} and fnmatch.fnmatchcase(path, self.path)
+
+
+@dataclass(slots=True)
+class RowFault:
+    """A refusal of single rows on write: of one record, or of every record of an object.
+
+    `match` are field values a written row must carry to be refused.
+    """
+
+    code: str
+    message: str = ""
+    object_name: str = ""
+    record_id: str = ""
+    match: dict[str, Any] = field(default_factory=dict)
+    times: int = 1
+    uses: int = 0
+
+    def matches(self, object_name: str, record_id: str, values: Mapping[str, Any]) -> bool:
+        """Whether this row is to be refused."""
+        return (
+            self.object_name in {"", object_name}
+            and self.record_id in {"", record_id}
+            and all(values.get(name) == value for name, value in self.match.items())
+        )
+
+
+class FaultPlan:
+    """The faults in force, asked once per request and once per written row."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.faults: list[Fault] = []
+        self.row_faults: list[RowFault] = []
+
+    def script(self, faults: Iterable[Fault | RowFault | Mapping[str, Any]]) -> None:
+        """Add faults; mappings carry a fault's attributes, a `code` makes it a row fault."""
+        with self._lock:
+            for one in faults:
+                fault = one if isinstance(one, (Fault, RowFault)) else _made(one)
+                if isinstance(fault, RowFault):
+                    self.row_faults.append(fault)
+                else:
+                    self.faults.append(fault)
+
+    def clear(self) -> None:
+        """Let everything go well again."""
+        with self._lock:
+            self.faults.clear()
+            self.row_faults.clear()
+
+    def take(self, method: str, path: str) -> Fault | None:
+        """The fault that befalls this request; the first that is due wins."""
+        due = None
+        with self._lock:
+            for fault in self.faults:
+                if not fault.matches(method, path):
+                    continue
+                fault.seen += 1
+                exhausted = fault.times and fault.uses >= fault.times
+                if due is None and not exhausted and fault.nth in {0, fault.seen}:
+                    fault.uses += 1
+                    due = fault
+        return due
+
+    def check_row(self, object_name: str, record_id: str, values: Mapping[str, Any]) -> None:
+        """Refuse a row that the plan says is refused."""
+        with self._lock:
+            for fault in self.row_faults:
+                exhausted = fault.times and fault.uses >= fault.times
+                if not exhausted and fault.matches(object_name, record_id, values):
+                    fault.uses += 1
+                    raise OrgError(fault.code, fault.message or fault.code)
+
+    def report(self) -> dict[str, Any]:
+        """The plan with its uses, as JSON."""
+        with self._lock:
+            return {
+                "faults": [asdict(one) for one in self.faults],
+                "row_faults": [asdict(one) for one in self.row_faults],
+            }
+
+
+def _made(entry: Mapping[str, Any]) -> Fault | RowFault:
+    kind: type[Fault | RowFault] = RowFault if "code" in entry else Fault
+    known = {one.name for one in fields(kind)}
+    unknown = set(entry) - known
+    if unknown:
+        raise OrgError("JSON_PARSER_ERROR", f"a fault has no {', '.join(sorted(unknown))}")
+    return kind(**entry)

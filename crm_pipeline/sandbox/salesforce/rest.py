@@ -1,0 +1,203 @@
+"""The read side of REST: versions, describe, queries, what changed and what was deleted.
+
+Belongs here: GETs over many records. Does not belong here: single records and writes
+(rows.py, collections.py), Bulk (bulk.py).
+"""
+
+import re
+from datetime import datetime, timedelta
+
+from starlette.responses import Response
+
+from crm_pipeline.sandbox.salesforce import describe
+from crm_pipeline.sandbox.salesforce.calls import Call, answer
+from crm_pipeline.sandbox.salesforce.clock import stamp_moment, stamp_text
+from crm_pipeline.sandbox.salesforce.cursors import Cursor
+from crm_pipeline.sandbox.salesforce.failures import OrgError
+from crm_pipeline.sandbox.salesforce.reading import Result, json_shape
+from crm_pipeline.sandbox.salesforce.schema import ObjectDefinition
+from crm_pipeline.sandbox.salesforce.soql_compiler import compile_soql
+from crm_pipeline.sandbox.salesforce.storage import quoted
+
+OLDEST_VERSION, NEWEST_VERSION = 50, 66
+_SEASONS = ("Spring", "Summer", "Winter")
+_BATCH_SIZE = 2_000
+_SMALLEST_BATCH = 200
+_REPLICATION_DAYS = 30
+
+
+def versions(_call: Call) -> Response:
+    """GET /services/data: no session needed."""
+    return answer(
+        [
+            {
+                "label": _label(number),
+                "url": f"/services/data/v{number}.0",
+                "version": f"{number}.0",
+            }
+            for number in range(OLDEST_VERSION, NEWEST_VERSION + 1)
+        ]
+    )
+
+
+def _label(number: int) -> str:
+    # v60 was Spring '24; three releases a year.
+    season = _SEASONS[(number - 60) % 3]
+    year = 24 + (number - 60) // 3 + (season == "Winter")
+    return f"{season} '{year}"
+
+
+def resources(call: Call) -> Response:
+    """GET /services/data/vXX.X: what else there is."""
+    names = ("limits", "sobjects", "query", "queryAll", "composite", "jobs", "tooling")
+    identity = f"{call.base_url}/id/{call.org.organization_id}/{call.org.user_id}"
+    return answer({name: f"{call.root}/{name}" for name in names} | {"identity": identity})
+
+
+def limits(call: Call) -> Response:
+    """GET /limits."""
+    return answer(call.org.limit.resource())
+
+
+def describe_global(call: Call) -> Response:
+    """GET /sobjects."""
+    return answer(describe.global_json(call.org.catalogue, call.root))
+
+
+def describe_object(call: Call) -> Response:
+    """GET /sobjects/X/describe."""
+    name = _known(call).name
+    return answer(describe.object_json(call.org.catalogue, name, call.root))
+
+
+def object_basics(call: Call) -> Response:
+    """GET /sobjects/X."""
+    definition = _known(call)
+    body = describe.basic_json(definition, call.root)
+    return answer(body | {"recentItems": []})
+
+
+def _known(call: Call) -> ObjectDefinition:
+    """The object named in a path; REST says NOT_FOUND where SOQL says INVALID_TYPE."""
+    name = str(call.parts["object"])
+    try:
+        return call.org.catalogue.visible(name)
+    except OrgError:
+        raise OrgError("NOT_FOUND", "The requested resource does not exist", status=404) from None
+
+
+def query(call: Call) -> Response:
+    """GET /query and /queryAll."""
+    everything = "queryall" in call.path.lower()
+    compiled = compile_soql(call.org, call.param("q"), include_deleted=everything)
+    result = Result(call.org, compiled)
+    cursor = Cursor(result, _batch_size(call))
+    return answer(_page(call, cursor, 0, ""))
+
+
+def _batch_size(call: Call) -> int:
+    options = call.headers.get("sforce-query-options", "")
+    asked = re.search(r"batchSize\s*=\s*(\d+)", options, re.IGNORECASE)
+    if asked is None:
+        return _BATCH_SIZE
+    return min(max(int(asked.group(1)), _SMALLEST_BATCH), _BATCH_SIZE)
+
+
+def query_more(call: Call) -> Response:
+    """GET /query/<locator>: the next batch of a cursor."""
+    name, cursor, start = call.server.cursors.find(str(call.parts["locator"]))
+    return answer(_page(call, cursor, start, name))
+
+
+def _page(call: Call, cursor: Cursor, start: int, name: str) -> dict[str, object]:
+    result = cursor.result
+    shape = json_shape(call.org, result.compiled, call.root)
+    records = [] if result.compiled.count_only else result.page(start, cursor.size, shape)
+    end = start + cursor.size
+    body: dict[str, object] = {"totalSize": result.total, "done": True}
+    if end < result.total and not result.compiled.count_only:
+        name = name or call.server.cursors.open(result, cursor.size)
+        body["done"] = False
+        body["nextRecordsUrl"] = f"{call.root}/query/{name}-{end}"
+    body["records"] = records
+    return body
+
+
+def updated(call: Call) -> Response:
+    """GET /sobjects/X/updated: Ids of living records whose stamp lies in the window."""
+    definition = _known(call)
+    start, end = _window(call, definition)
+    alive = " AND IsDeleted = 'false'" if definition.soft_delete else ""
+    rows = call.org.store.reader().execute(
+        f"SELECT Id FROM {quoted(definition.name)} "
+        f"WHERE SystemModstamp >= ? AND SystemModstamp < ?{alive} ORDER BY SystemModstamp, Id",
+        (stamp_text(start), stamp_text(end)),
+    )
+    ids = [row[0] for row in rows]
+    _check_count(call, len(ids))
+    return answer({"ids": ids, "latestDateCovered": _covered(call, end)})
+
+
+def deleted(call: Call) -> Response:
+    """GET /sobjects/X/deleted: what the log knows, hard deletions included."""
+    definition = _known(call)
+    start, end = _window(call, definition)
+    reader = call.org.store.reader()
+    earliest = reader.execute(
+        "SELECT min(deleted_at) FROM _sandbox_deletions WHERE object = ?", (definition.name,)
+    ).fetchone()[0]
+    earliest = call.org.delete_log_since or earliest or stamp_text(start)
+    if stamp_text(end) < earliest:
+        raise OrgError("INVALID_REPLICATION_DATE", "endDate before org replication enabled date")
+    rows = reader.execute(
+        "SELECT id, deleted_at FROM _sandbox_deletions "
+        "WHERE object = ? AND deleted_at >= ? AND deleted_at < ? ORDER BY deleted_at, id",
+        (definition.name, stamp_text(start), stamp_text(end)),
+    )
+    records = [{"deletedDate": _spoken(row[1]), "id": row[0]} for row in rows]
+    _check_count(call, len(records))
+    return answer(
+        {
+            "deletedRecords": records,
+            "earliestDateAvailable": _spoken(earliest),
+            "latestDateCovered": _covered(call, end),
+        }
+    )
+
+
+def _window(call: Call, definition: ObjectDefinition) -> tuple[datetime, datetime]:
+    """The asked window; the org ignores its seconds."""
+    if not definition.replicateable:
+        raise OrgError("INVALID_TYPE", f"{definition.name} is not replicable")
+    try:
+        start, end = (
+            stamp_moment(call.param(name).replace(" ", "+")).replace(second=0, microsecond=0)
+            for name in ("start", "end")
+        )
+    except ValueError:
+        raise OrgError("INVALID_FIELD", "start and end must be ISO 8601 date-times") from None
+    now = call.org.clock.now()
+    if end <= start:
+        raise OrgError(
+            "INVALID_REPLICATION_DATE",
+            "startDate must chronologically precede endDate by at least one minute",
+        )
+    if start < now - timedelta(days=_REPLICATION_DAYS):
+        raise OrgError(
+            "INVALID_REPLICATION_DATE",
+            f"startDate cannot be more than {_REPLICATION_DAYS} days ago",
+        )
+    return start, end
+
+
+def _covered(call: Call, end: datetime) -> str:
+    return _spoken(stamp_text(min(end, call.org.clock.now())))
+
+
+def _spoken(stamp: str) -> str:
+    return stamp[:23] + "+0000"
+
+
+def _check_count(call: Call, count: int) -> None:
+    if count > call.server.settings.get_deleted_limit:
+        raise OrgError("EXCEEDED_ID_LIMIT", "The window holds too many records: narrow it")

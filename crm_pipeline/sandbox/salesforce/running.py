@@ -1,0 +1,182 @@
+"""Running an org's server: beside a test in this process, or alone until it is stopped.
+
+Belongs here: sockets, threads, TLS files. Does not belong here: what is served (server.py).
+"""
+
+import importlib
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import uvicorn
+
+from crm_pipeline.sandbox.salesforce.calls import Server, ServerSettings
+from crm_pipeline.sandbox.salesforce.certificates import Certificates, make_certificates
+from crm_pipeline.sandbox.salesforce.org import SandboxOrg
+from crm_pipeline.sandbox.salesforce.server import SandboxApp, create_app
+
+LOOPBACK = "127.0.0.1"
+_START_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningOrg:
+    """A served org and what a client needs to reach it."""
+
+    url: str
+    org: SandboxOrg
+    server: Server
+    client_id: str
+    client_secret: str
+    ca_file: Path | None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self.url.rpartition(":")[2])
+
+
+@contextmanager
+def running(
+    org: SandboxOrg, *, tls: bool = False, port: int = 0, **settings: Any
+) -> Iterator[RunningOrg]:
+    """Serve an org from a background thread of this process; the org is left open after.
+
+    Keyword arguments beyond `tls` and `port` are those of `ServerSettings`.
+    """
+    app = create_app(org, ServerSettings(**settings))
+    directory = Path(tempfile.mkdtemp(prefix="sandbox-tls-")) if tls else None
+    files = make_certificates(directory) if directory else None
+    listener = _listener(port)
+    server = uvicorn.Server(_config(app, files))
+    thread = threading.Thread(
+        target=server.run, kwargs={"sockets": [listener]}, name="sandbox-org", daemon=True
+    )
+    thread.start()
+    try:
+        _wait_until(lambda: server.started or not thread.is_alive())
+        yield RunningOrg(
+            url=_url(listener, tls=tls),
+            org=org,
+            server=app.server,
+            client_id=app.server.settings.client_id,
+            client_secret=app.server.settings.client_secret,
+            ca_file=files.authority if files else None,
+        )
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        thread.join(_START_SECONDS)
+        app.close()
+        listener.close()
+        if directory:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _listener(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((LOOPBACK, port))
+    listener.listen(256)
+    return listener
+
+
+def _url(listener: socket.socket, *, tls: bool) -> str:
+    # The certificate names localhost too, but the address spares clients the IPv6 attempt.
+    return f"{'https' if tls else 'http'}://{LOOPBACK}:{listener.getsockname()[1]}"
+
+
+def _config(app: SandboxApp, files: Certificates | None, log_level: str = "critical") -> Any:
+    return uvicorn.Config(
+        app,
+        log_level=log_level,
+        access_log=False,
+        lifespan="off",
+        date_header=False,  # the Date header follows the org's clock
+        server_header=False,
+        h11_max_incomplete_event_size=1 << 17,
+        ssl_certfile=files.certificate if files else None,
+        ssl_keyfile=files.key if files else None,
+    )
+
+
+def _wait_until(reached: Callable[[], bool]) -> None:
+    waited = 0.0
+    while not reached() and waited < _START_SECONDS:
+        sleep(0.005)
+        waited += 0.005
+
+
+def serve(
+    home: Path | None,
+    port: int,
+    *,
+    records: int = 20_000,
+    seed: int = 1,
+    live_seconds: float = 0.0,
+    tls: bool = False,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    announce: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Serve until interrupted; a home that has records already goes on with them.
+
+    `live_seconds` above 0 lets simulated sales people edit records that often.
+    """
+    org = SandboxOrg(home / "org.sqlite" if home else None)
+    app = create_app(org, ServerSettings())
+    try:
+        _populate(org, records, seed, announce)
+        files = _tls_files(home, tls_cert, tls_key, tls=tls)
+        listener = _listener(port)
+        settings = app.server.settings
+        announce(f"Sandbox org at {_url(listener, tls=files is not None)}")
+        announce(f"client id {settings.client_id}, client secret {settings.client_secret}")
+        if files:
+            announce(f"trust {files.authority}")
+        if live_seconds > 0:
+            _start_living(org, live_seconds, seed)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(_config(app, files, "warning")).run(sockets=[listener])
+    finally:
+        app.close()
+        org.close()
+
+
+def _tls_files(
+    home: Path | None, certificate: Path | None, key: Path | None, *, tls: bool
+) -> Certificates | None:
+    if certificate is not None and key is not None:
+        return Certificates(certificate, certificate, key)
+    if not tls:
+        return None
+    return make_certificates((home or Path(tempfile.mkdtemp(prefix="sandbox-tls-"))) / "tls")
+
+
+def _populate(org: SandboxOrg, records: int, seed: int, announce: Callable[[str], None]) -> None:
+    if org.store.meta("populated") or records <= 0:
+        return
+    announce(f"Inventing {records} leads ...")
+    people = importlib.import_module("crm_pipeline.sandbox.salesforce.people")
+    people.seed_org(org, records=records, seed=seed)
+    org.store.set_meta("populated", "yes")
+
+
+def _start_living(org: SandboxOrg, seconds: float, seed: int) -> None:
+    living = importlib.import_module("crm_pipeline.sandbox.salesforce.living")
+
+    def live() -> None:
+        turn = seed
+        while True:
+            sleep(seconds)
+            turn += 1
+            living.apply_burst(org, updates=12, inserts=3, deletes=1, undeletes=1, seed=turn)
+
+    threading.Thread(target=live, name="living", daemon=True).start()
