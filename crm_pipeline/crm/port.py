@@ -123,7 +123,27 @@ class RecordRead(Protocol):
         """Give back what the CRM keeps for us (job results, cursors); never raises."""
 
 
-class CrmConnector(Protocol):
+class RecordSource(Protocol):
+    """Anything that hands over records as pages: a CRM, or data derived from what it describes."""
+
+    def server_time(self) -> datetime:
+        """The CRM's own clock, never later than the truth; costs a call only when nothing is known.
+
+        Windows are built from this alone: the local clock may be wrong by hours.
+        """
+
+    def open_read(self, request: ReadRequest, *, resume: ResumePoint | None = None) -> RecordRead:
+        """Begin to read, or go on where an earlier attempt stopped.
+
+        Raises:
+            ReadExpired: the point to resume from is gone; open again without it.
+            FieldUnavailable: the CRM refuses a field.
+            ObjectUnavailable: the CRM refuses the object.
+            PermanentError: the CRM refuses the filter, or the job failed for good.
+        """
+
+
+class CrmConnector(RecordSource, Protocol):
     """One CRM, spoken to as one user. Safe to use from several threads."""
 
     @property
@@ -136,12 +156,6 @@ class CrmConnector(Protocol):
         Raises:
             CredentialsError: the CRM refuses us; the sentence says which setting to look at.
             TransientError: the CRM cannot be reached.
-        """
-
-    def server_time(self) -> datetime:
-        """The CRM's own clock, never later than the truth; costs a call only when nothing is known.
-
-        Windows are built from this alone: the local clock may be wrong by hours.
         """
 
     def object_names(self) -> tuple[str, ...]:
@@ -163,16 +177,6 @@ class CrmConnector(Protocol):
 
     def count(self, request: ReadRequest) -> int:
         """How many records the request would return now."""
-
-    def open_read(self, request: ReadRequest, *, resume: ResumePoint | None = None) -> RecordRead:
-        """Begin to read, or go on where an earlier attempt stopped.
-
-        Raises:
-            ReadExpired: the point to resume from is gone; open again without it.
-            FieldUnavailable: the CRM refuses a field.
-            ObjectUnavailable: the CRM refuses the object.
-            PermanentError: the CRM refuses the filter, or the job failed for good.
-        """
 
     def close(self) -> None:
         """Give connections back."""

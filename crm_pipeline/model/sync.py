@@ -87,3 +87,38 @@ class SyncOutcome:
     def has_changes(self) -> bool:
         """Whether any row of the table is different now, so that models need a rebuild."""
         return bool(self.inserted or self.updated or self.deleted)
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """The table's count of live rows beside the CRM's own.
+
+    Attributes:
+        changed_since: records that changed in the CRM since the table's watermark; looked up only
+            when the counts differ.
+    """
+
+    object_name: str
+    crm_count: int
+    table_count: int
+    changed_since: int
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether changes that the next differential reads can explain the difference."""
+        return abs(self.crm_count - self.table_count) <= self.changed_since
+
+    @property
+    def sentence(self) -> str:
+        """The comparison in words."""
+        if self.crm_count == self.table_count:
+            return f"{self.object_name}: {self.crm_count} records in the CRM and in the table."
+        verdict = (
+            f"{self.changed_since} changed since the last sync, which explains it"
+            if self.is_in_step
+            else "launch a full sync"
+        )
+        return (
+            f"{self.object_name}: {self.crm_count} records in the CRM, {self.table_count} in the "
+            f"table: {verdict}."
+        )

@@ -10,23 +10,32 @@ Belongs here: the verbs that Dagster and the CLI call. Does not belong here: how
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import psycopg
+import stamina
+from psycopg import sql
 
 from crm_pipeline.config.mapping import selection_fingerprint
 from crm_pipeline.config.settings import Settings
-from crm_pipeline.crm.port import CrmConnector, ReadRequest
-from crm_pipeline.errors import CrmPipelineError, Interrupted, LeaseLost, SyncsDisabled, UsageError
+from crm_pipeline.crm.port import CrmConnector, ReadRequest, RecordSource
+from crm_pipeline.errors import (
+    CrmPipelineError,
+    Interrupted,
+    LeaseBusy,
+    LeaseLost,
+    SyncsDisabled,
+    UsageError,
+)
 from crm_pipeline.model.objects import ObjectSelection
-from crm_pipeline.model.sync import Progress, SyncMode, SyncOutcome, Vanished
+from crm_pipeline.model.sync import Parity, Progress, SyncMode, SyncOutcome, Vanished
 from crm_pipeline.sync.reading import PageLander
 from crm_pipeline.sync.selection import chosen_object, completeness_after, select_object
 from crm_pipeline.warehouse import ledger, merge
 from crm_pipeline.warehouse.connection import Warehouse
-from crm_pipeline.warehouse.lease import Lease, held_lease
+from crm_pipeline.warehouse.lease import Lease, held_lease, running_syncs
 from crm_pipeline.warehouse.merge import Absence
 from crm_pipeline.warehouse.schema import TableShape, table_shape
 
@@ -45,6 +54,7 @@ class _Work:
         name: the object's name in lease, ledger and status.
         broken_fields: mapped fields that the org does not show us now; the rest is synced.
         record_ids: for RECORD, the ids asked for.
+        source: where records come from; None means the CRM.
     """
 
     name: str
@@ -53,6 +63,7 @@ class _Work:
     run_id: str
     broken_fields: tuple[str, ...] = ()
     record_ids: tuple[str, ...] | None = None
+    source: RecordSource | None = None
 
     @property
     def reads_everything(self) -> bool:
@@ -139,6 +150,9 @@ class SyncEngine:
     ) -> SyncOutcome:
         """Stage, verify and merge one object under one lease.
 
+        A full sync waits for a sync that is at work on the object; a differential does not, for
+        the next one closes the gap.
+
         Args:
             object_name: as in the settings.
             mode: FULL or DIFFERENTIAL.
@@ -147,10 +161,9 @@ class SyncEngine:
             report: told after every page.
 
         Raises:
-            LeaseBusy: another run is at work on the object.
+            LeaseBusy: a differential found another run at work.
         """
-        self.require_enabled()
-        with held_lease(self.warehouse, object_name, owner=run_id, mode=mode) as lease:
+        with self._lease(object_name, mode, run_id) as lease:
             work = self._prepare(object_name, mode, run_id)
             attempt = self._stage(work, lease, restart=restart, report=report)
             return self._commit(work, attempt, lease)
@@ -159,9 +172,8 @@ class SyncEngine:
         self, object_name: str, *, run_id: str, report: Report = ignore_progress
     ) -> ledger.SyncAttempt:
         """The first half of a differential: read what changed, verified and ready to merge."""
-        self.require_enabled()
         mode = SyncMode.DIFFERENTIAL
-        with held_lease(self.warehouse, object_name, owner=run_id, mode=mode) as lease:
+        with self._lease(object_name, mode, run_id) as lease:
             work = self._prepare(object_name, mode, run_id)
             attempt = self._stage(work, lease, restart=False, report=report)
         self._prepared[object_name, run_id] = work
@@ -173,9 +185,8 @@ class SyncEngine:
         Raises:
             LeaseLost: another run took the object over between the halves.
         """
-        self.require_enabled()
         mode = SyncMode.DIFFERENTIAL
-        with held_lease(self.warehouse, object_name, owner=run_id, mode=mode) as lease:
+        with self._lease(object_name, mode, run_id) as lease:
             work = self._prepare(object_name, mode, run_id)
             with self.warehouse.connect() as connection:
                 attempt = ledger.staged_attempt(connection, object_name, run_id)
@@ -203,20 +214,101 @@ class SyncEngine:
         return self._commit(work, attempt, None)
 
     def sync_reference(
-        self, selection: ObjectSelection, *, run_id: str, report: Report = ignore_progress
+        self,
+        selection: ObjectSelection,
+        source: RecordSource,
+        *,
+        run_id: str,
+        report: Report = ignore_progress,
     ) -> SyncOutcome:
-        """Read an object whole that the settings do not list: users, queues and their like."""
-        self.require_enabled()
+        """Read something whole that the settings do not list: users, queues and their like.
+
+        Args:
+            selection: the columns of the reference table.
+            source: where the records come from; the connector itself for records of the CRM.
+            run_id: who does it, for the lease and the ledger.
+            report: told after every page.
+        """
         mode = SyncMode.REFERENCE
-        with held_lease(self.warehouse, selection.table, owner=run_id, mode=mode) as lease:
-            work = _Work(selection.table, selection, mode, run_id)
+        with self._lease(selection.table, mode, run_id) as lease:
+            work = _Work(selection.table, selection, mode, run_id, source=source)
             attempt = self._stage(work, lease, restart=False, report=report)
             return self._commit(work, attempt, lease)
 
     def preview(self, object_name: str, *, rows: int = 5) -> list[Mapping[str, object]]:
         """The rows written last, as people would see them; empty before the first full sync."""
-        table = chosen_object(self.settings, object_name).table_name(object_name)
-        return merge.preview_table(self.warehouse, table, rows=rows)
+        return merge.preview_table(self.warehouse, self._table(object_name), rows=rows)
+
+    def count_parity(self, object_name: str) -> Parity:
+        """Hold the table's count against the CRM's own.
+
+        The org lives on while we count, so a difference is only a fault when more records differ
+        than have changed since the table was read.
+        """
+        selection, _ = select_object(self.settings, self.connector, object_name)
+        shape = table_shape(selection, self.warehouse.crm_schema)
+        request = ReadRequest(
+            selection.crm_object, shape.read_fields, selection.record_filter, include_deleted=False
+        )
+        crm_count = self.connector.count(request)
+        with self.warehouse.connect() as connection:
+            table_count = merge.count_live_rows(connection, shape)
+            state = ledger.read_state(connection, object_name)
+        changed = 0
+        has_cursor = selection.crm_object.cursor_field is not None
+        if crm_count != table_count and has_cursor and state and state.watermark:
+            changed = self.connector.count(
+                replace(
+                    request,
+                    record_filter=None,
+                    changed_since=state.watermark,
+                    include_deleted=True,
+                )
+            )
+        return Parity(object_name, crm_count, table_count, changed)
+
+    def count_duplicate_ids(self, object_name: str) -> int:
+        """Ids that stand in more than one row; the key forbids it, and the check shows it."""
+        with self.warehouse.connect() as connection:
+            return merge.count_duplicates(connection, self._table(object_name))
+
+    def watermark(self, object_name: str) -> datetime | None:
+        """Complete up to here, in the CRM's time; None before the first full sync."""
+        with self.warehouse.connect() as connection:
+            state = ledger.read_state(connection, object_name)
+        return state.watermark if state else None
+
+    def _table(self, object_name: str) -> sql.Identifier:
+        name = chosen_object(self.settings, object_name).table_name(object_name)
+        return sql.Identifier(self.warehouse.crm_schema, name)
+
+    @contextmanager
+    def _lease(self, name: str, mode: SyncMode, run_id: str) -> Iterator[Lease]:
+        """Own an object; no differential owns one while a full sync of any object runs."""
+        self.require_enabled()
+        trials = None if mode is SyncMode.FULL else 1
+        with ExitStack() as stack:
+            for trial in stamina.retry_context(
+                on=LeaseBusy, attempts=trials, timeout=None, wait_initial=0.5, wait_max=5
+            ):
+                with trial:
+                    self.require_enabled()
+                    if mode is SyncMode.DIFFERENTIAL:
+                        self._refuse_during_full_sync(name)
+                    lease = stack.enter_context(
+                        held_lease(self.warehouse, name, owner=run_id, mode=mode)
+                    )
+            yield lease
+
+    def _refuse_during_full_sync(self, name: str) -> None:
+        for holder in running_syncs(self.warehouse):
+            if holder.mode is SyncMode.FULL:
+                raise LeaseBusy(
+                    f"{name}: a full sync is at work on {holder.name} (run {holder.owner}). The "
+                    "differential that follows it reads what changed meanwhile.",
+                    owner=holder.owner,
+                    expires_in_seconds=0.0,
+                )
 
     def _prepare(self, object_name: str, mode: SyncMode, run_id: str) -> _Work:
         """Describe the object anew: fields come and go, and the mapping must still make sense.
@@ -245,7 +337,8 @@ class SyncEngine:
         shape = self._shape(work)
         attempt, becomes_live = self._open_attempt(work, shape, restart=restart)
         streams = self.settings.crm.read_streams
-        lander = PageLander(self.connector, self.warehouse, streams, check_interrupts, report)
+        source = work.source or self.connector
+        lander = PageLander(source, self.warehouse, streams, check_interrupts, report)
         request = ReadRequest(
             crm_object=work.selection.crm_object,
             fields=shape.read_fields,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import psycopg
 import stamina
 
-from crm_pipeline.crm.port import CrmConnector, ReadRequest, RecordRead, ResultPage, ResumePoint
+from crm_pipeline.crm.port import ReadRequest, RecordRead, RecordSource, ResultPage, ResumePoint
 from crm_pipeline.errors import IncompleteRead, ReadExpired, TransientError
 from crm_pipeline.model.objects import Transport
 from crm_pipeline.model.sync import Progress
@@ -38,7 +38,7 @@ class PageLander:
         report: told after every page.
     """
 
-    connector: CrmConnector
+    source: RecordSource
     warehouse: Warehouse
     streams: int
     check_interrupts: Callable[[], None]
@@ -112,8 +112,8 @@ class PageLander:
         """
         self.check_interrupts()
         read_started_at = attempt.read_started_at if resume else None
-        instant = read_started_at or self.connector.server_time()
-        read = self.connector.open_read(request, resume=resume)
+        instant = read_started_at or self.source.server_time()
+        read = self.source.open_read(request, resume=resume)
         with self.warehouse.connect() as connection:
             ledger.note_read(
                 connection,
@@ -200,7 +200,7 @@ class PageLander:
                 staging.insert_ids(connection, narrow, scope_table, request.record_ids)
             return
         unfiltered = replace(request, fields=narrow.read_fields, record_filter=None)
-        read = self.connector.open_read(unfiltered)
+        read = self.source.open_read(unfiltered)
         with self.warehouse.connect() as connection:
             staging.create_staging(connection, narrow, scope_table, becomes_live=False)
             copied = sum(

@@ -22,9 +22,10 @@ from crm_pipeline.warehouse.schema import (
     add_bookkeeping,
     column_types,
     comment_table,
+    grant_to_analysts,
+    is_relation,
     publish_schema,
     staging_identifier,
-    table_exists,
     widen_table,
 )
 
@@ -108,12 +109,8 @@ def publish(connection: psycopg.Connection, shape: TableShape, staging_table: st
         )
     )
     comment_table(connection, shape)
-    _grant(connection, shape)
-    counted = connection.execute(
-        sql.SQL("SELECT count(*) FROM {}").format(shape.qualified)
-    ).fetchone()
-    assert counted is not None
-    return Merged(inserted=int(counted[0]), updated=0, deleted=0)
+    grant_to_analysts(connection, shape.qualified)
+    return Merged(inserted=count_live_rows(connection, shape), updated=0, deleted=0)
 
 
 def merge(
@@ -138,27 +135,55 @@ def merge(
 
 def table_is_live(connection: psycopg.Connection, shape: TableShape) -> bool:
     """Whether the typed table exists already."""
-    return table_exists(connection, shape.schema, shape.table)
+    return is_relation(connection, shape.qualified)
 
 
-def preview_table(warehouse: Warehouse, table: str, *, rows: int) -> list[Mapping[str, object]]:
+def preview_table(
+    warehouse: Warehouse, table: sql.Identifier, *, rows: int
+) -> list[Mapping[str, object]]:
     """The rows written last, for people to look at; empty while there is no table."""
     with warehouse.connect() as connection:
-        if not table_exists(connection, warehouse.crm_schema, table):
+        if not is_relation(connection, table):
             return []
         cursor = connection.execute(
             sql.SQL("SELECT * FROM {} ORDER BY _synced_at DESC LIMIT {}").format(
-                sql.Identifier(warehouse.crm_schema, table), sql.Literal(rows)
+                table, sql.Literal(rows)
             )
         )
         names = [column.name for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _grant(connection: psycopg.Connection, shape: TableShape) -> None:
-    """A renamed table was born in another schema, whose default grants are not the analysts'."""
-    if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'analyst'").fetchone():
-        connection.execute(sql.SQL("GRANT SELECT ON {} TO analyst").format(shape.qualified))
+def count_live_rows(connection: psycopg.Connection, shape: TableShape) -> int:
+    """Rows that are no tombstones; 0 while there is no table."""
+    if not is_relation(connection, shape.qualified):
+        return 0
+    return _number(
+        connection,
+        sql.SQL("SELECT count(*) FROM {} WHERE _deleted_at IS NULL").format(shape.qualified),
+    )
+
+
+def count_duplicates(connection: psycopg.Connection, table: sql.Identifier) -> int:
+    """Keys that stand in more than one row."""
+    key = connection.execute(
+        "SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid"
+        " AND a.attnum = i.indkey[0] WHERE i.indrelid = to_regclass(%s) AND i.indisprimary",
+        [table.as_string(connection)],
+    ).fetchone()
+    name = sql.Identifier(key[0] if key else "id")
+    return _number(
+        connection,
+        sql.SQL(
+            "SELECT count(*) FROM (SELECT 1 FROM {} GROUP BY {} HAVING count(*) > 1) twice"
+        ).format(table, name),
+    )
+
+
+def _number(connection: psycopg.Connection, statement: sql.Composed) -> int:
+    row = connection.execute(statement).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,13 +167,12 @@ def staging_identifier(staging_table: str) -> sql.Identifier:
     return sql.Identifier(STAGING_SCHEMA, staging_table)
 
 
-def table_exists(connection: psycopg.Connection, schema: str, table: str) -> bool:
-    """Whether the table is there."""
+def is_relation(connection: psycopg.Connection, table: sql.Identifier) -> bool:
+    """Whether a table of that name is there."""
     row = connection.execute(
-        "SELECT 1 FROM pg_class WHERE oid = to_regclass(%s)",
-        [sql.Identifier(schema, table).as_string(connection)],
+        "SELECT to_regclass(%s) IS NOT NULL", [table.as_string(connection)]
     ).fetchone()
-    return row is not None
+    return bool(row and row[0])
 
 
 def column_types(connection: psycopg.Connection, schema: str, table: str) -> dict[str, str]:
@@ -271,3 +270,19 @@ def publish_schema(connection: psycopg.Connection, schema: str) -> None:
                 "ALTER DEFAULT PRIVILEGES IN SCHEMA {} GRANT SELECT ON TABLES TO analyst"
             ).format(name)
         )
+
+
+def publish_view(
+    connection: psycopg.Connection, schema: str, view: str, query: sql.Composable, *, comment: str
+) -> None:
+    """Create or replace a view over typed tables, described and readable by analysts."""
+    name = sql.Identifier(schema, view)
+    connection.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(name, query))
+    connection.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(name, sql.Literal(comment)))
+    grant_to_analysts(connection, name)
+
+
+def grant_to_analysts(connection: psycopg.Connection, relation: sql.Identifier) -> None:
+    """Let analysts read; skipped where the operator has not created their role."""
+    if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'analyst'").fetchone():
+        connection.execute(sql.SQL("GRANT SELECT ON {} TO analyst").format(relation))
