@@ -4,6 +4,7 @@ Belongs here: sockets, threads, TLS files. Does not belong here: what is served 
 """
 
 import importlib
+import random
 import shutil
 import socket
 import tempfile
@@ -173,10 +174,9 @@ def _start_living(org: SandboxOrg, seconds: float, seed: int) -> None:
     living = importlib.import_module("crm_pipeline.sandbox.salesforce.living")
 
     def live() -> None:
-        turn = seed
+        rng = random.Random(seed)
         while True:
             sleep(seconds)
-            turn += 1
-            living.apply_burst(org, updates=12, inserts=3, deletes=1, undeletes=1, seed=turn)
+            living.live_once(org, rng)
 
     threading.Thread(target=live, name="living", daemon=True).start()
