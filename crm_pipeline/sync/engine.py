@@ -18,7 +18,7 @@ import psycopg
 import stamina
 from psycopg import sql
 
-from crm_pipeline.config.mapping import selection_fingerprint
+from crm_pipeline.config.fingerprint import selection_fingerprint
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.crm.port import CrmConnector, ReadRequest, RecordSource
 from crm_pipeline.errors import (

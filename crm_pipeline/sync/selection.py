@@ -5,7 +5,7 @@ belong here: reading settings (config/) and describing (crm/).
 """
 
 from crm_pipeline.config.mapping import relationship_paths, resolve_readable_selection
-from crm_pipeline.config.objects import ObjectSettings
+from crm_pipeline.config.object_settings import ObjectSettings
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.errors import ConfigurationError, FieldUnavailable
