@@ -33,11 +33,8 @@ def relationship_paths(object_settings: ObjectSettings) -> tuple[str, ...]:
 
     The caller adds each to the object through the connector's `describe_path` before it resolves.
     """
-    by_folded: dict[str, str] = {}
-    for name in (*(m.field for m in object_settings.fields), *_filter_fields(object_settings)):
-        if "." in name:
-            by_folded.setdefault(name.casefold(), name)
-    return tuple(by_folded.values())
+    names = (*(m.field for m in object_settings.fields), *_filter_fields(object_settings))
+    return _once(name for name in names if "." in name)
 
 
 def resolve_selection(object_settings: ObjectSettings, crm_object: CrmObject) -> ObjectSelection:
@@ -186,7 +183,10 @@ def _unavailable(crm_object: CrmObject, names: Iterable[str]) -> FieldUnavailabl
 
 def _once(names: Iterable[str]) -> tuple[str, ...]:
     """Each name once, whatever its case."""
-    return tuple({name.casefold(): name for name in reversed(list(names))}.values())[::-1]
+    by_folded: dict[str, str] = {}
+    for name in names:
+        by_folded.setdefault(name.casefold(), name)
+    return tuple(by_folded.values())
 
 
 def _why_unstorable(crm_object: CrmObject, field: CrmField) -> str:

@@ -99,7 +99,7 @@ def show(value: object) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """The known name nearest to a mistyped one, whatever the case; None when none is near."""
     by_folded = {k.casefold(): k for k in known}
-    near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.7)
     return by_folded[near[0]] if near else None
 
 
