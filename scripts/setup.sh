@@ -1,0 +1,69 @@
+#!/bin/sh
+# Makes .venv from uv.lock: finds a Python, creates the environment, puts the pinned uv into it and
+# lets that install exactly what the lock file names. Run by every make target that needs it.
+# PYTHON=/path/to/python chooses another Python and starts the environment anew.
+set -eu
+cd "$(dirname "$0")/.."
+requirements=scripts/uv-requirements.txt
+
+run() {
+    printf '+ %s\n' "$*"
+    "$@"
+}
+
+fail() {
+    printf '%s\n' "$@" >&2
+    exit 1
+}
+
+is_supported() {
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+}
+
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        is_supported "$PYTHON" || fail "PYTHON=$PYTHON is no Python 3.11, 3.12 or 3.13."
+        echo "$PYTHON"
+        return
+    fi
+    for candidate in python3.11 python3.12 python3.13 python3; do
+        if is_supported "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "No Python 3.11, 3.12 or 3.13 on PATH. Install one, or name it: make setup PYTHON=/path/to/python3.12"
+}
+
+create_environment() {
+    run "$python" -m venv --clear .venv && return
+    echo "This Python cannot put pip into an environment; trying with its own pip."
+    run "$python" -m venv --clear --without-pip .venv || fail "No environment could be created in .venv."
+}
+
+install_uv() {
+    if .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        run .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $requirements
+    elif "$python" -m pip --version >/dev/null 2>&1; then
+        run "$python" -m pip --python .venv/bin/python install --quiet --disable-pip-version-check --require-hashes -r $requirements
+    else
+        fail "$python has no pip. Install it (Debian and Ubuntu: apt-get install python3-venv) and run this again."
+    fi
+}
+
+if [ -z "${HOME:-}" ] || [ ! -w "$HOME" ]; then
+    UV_CACHE_DIR=${UV_CACHE_DIR:-$PWD/.cache/uv}
+    PIP_CACHE_DIR=${PIP_CACHE_DIR:-$PWD/.cache/pip}
+    export UV_CACHE_DIR PIP_CACHE_DIR
+fi
+unset VIRTUAL_ENV PYTHONHOME PYTHONPATH
+export UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=.venv
+
+python=.venv/bin/python
+if [ -n "${PYTHON:-}" ] || ! is_supported "$python"; then
+    python=$(find_python)
+    create_environment
+fi
+install_uv
+run .venv/bin/uv sync --frozen --python .venv/bin/python
+touch .venv/.installed
