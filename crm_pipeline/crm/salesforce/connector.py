@@ -1,0 +1,282 @@
+"""Salesforce as a CrmConnector: the verbs of the port.
+
+Belongs here: what the port asks for, put together from the other files. Does not belong here: how
+either transport works (rest.py, bulk.py) and which one is taken (choice.py).
+"""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from crm_pipeline.config.environment import Environment, SalesforceFlow, salesforce_login
+from crm_pipeline.config.settings import CrmSettings
+from crm_pipeline.crm.port import ApiUsage, OrgIdentity, ReadRequest, RecordRead, ResumePoint
+from crm_pipeline.crm.salesforce import rest, soql
+from crm_pipeline.crm.salesforce.bulk import BulkManners, BulkRead
+from crm_pipeline.crm.salesforce.choice import choose
+from crm_pipeline.crm.salesforce.describe import (
+    Description,
+    at_path,
+    description_of,
+    with_field,
+)
+from crm_pipeline.crm.salesforce.failures import (
+    BulkUnsupported,
+    Concern,
+    hidden_object,
+    missing_fields,
+)
+from crm_pipeline.crm.salesforce.identity import identity_of
+from crm_pipeline.crm.salesforce.library import LibraryClient
+from crm_pipeline.crm.salesforce.login import (
+    ClientCredentialsLogin,
+    JwtBearerLogin,
+    SalesforceLogin,
+)
+from crm_pipeline.crm.salesforce.rest import RestQueries, RestRead
+from crm_pipeline.crm.salesforce.session import SalesforceSession
+from crm_pipeline.crm.salesforce.wire import Manners
+from crm_pipeline.errors import ObjectUnavailable, PermanentError
+from crm_pipeline.model.objects import CrmObject, Transport
+
+_DEEPEST_PATH = 5  # parents that SOQL climbs to
+
+
+class SalesforceConnector:
+    """One org, spoken to as one user; safe from several threads."""
+
+    def __init__(
+        self, session: SalesforceSession, api_version: str, *, bulk: BulkManners | None = None
+    ) -> None:
+        self.session = session
+        self.client = LibraryClient(session, api_version)
+        self._api_version = api_version
+        self._version_path = f"/services/data/v{api_version}"
+        self._bulk = bulk or BulkManners()
+        self._described: dict[str, Description] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def usage(self) -> ApiUsage:
+        """API calls so far."""
+        return self.session.usage
+
+    def identity(self) -> OrgIdentity:
+        """Log in if need be, and say where we are; two calls."""
+        return identity_of(self.session, self._version_path)
+
+    def server_time(self) -> datetime:
+        """The Date of the latest answer; asks for the list of resources if there is none yet."""
+        if self.session.server_time is None:
+            self.session.get_json(self._version_path)
+        moment = self.session.server_time
+        if moment is None:  # HTTP demands it of every server with a clock; a proxy may drop it
+            raise PermanentError(
+                "Salesforce's answers arrive without a Date, and windows are never built from our "
+                "own clock; look at the proxy in between."
+            )
+        return moment
+
+    def object_names(self) -> tuple[str, ...]:
+        """API names of all objects that our user may query, by the global describe."""
+        found = self.client().describe() or {}
+        return tuple(
+            sorted(str(one["name"]) for one in found.get("sobjects", ()) if one.get("queryable"))
+        )
+
+    def describe(self, object_name: str) -> CrmObject:
+        """The object as our user may see it now; asked anew each time.
+
+        Raises:
+            ObjectUnavailable: unknown, or hidden from our user.
+        """
+        return self._describe(object_name).crm_object
+
+    def describe_path(self, crm_object: CrmObject, path: str) -> CrmObject:
+        """The same object with the field at the end of a relationship path added under that path.
+
+        The added name has the spelling of describe. Where a relationship leads to several objects
+        (an owner is a user or a queue), the field has to exist in one of them.
+
+        Raises:
+            FieldUnavailable: some step of the path does not exist or is hidden.
+        """
+        *steps, last = path.split(".")
+        names = []
+        candidates = [self._known(crm_object.name)]
+        for step in steps[:_DEEPEST_PATH]:
+            ways = [way for one in candidates if (way := one.relationship(step)) is not None]
+            if not ways:
+                raise missing_fields(crm_object.name, (path,))
+            names.append(ways[0].name)
+            candidates = self._parents(ways[0].parents)
+        found = next((field for one in candidates if (field := one.crm_object.find(last))), None)
+        if found is None or not steps or len(steps) > _DEEPEST_PATH:
+            raise missing_fields(crm_object.name, (path,))
+        return with_field(crm_object, at_path(found, ".".join((*names, found.name))))
+
+    def count(self, request: ReadRequest) -> int:
+        """How many records the request would return now; one call."""
+        answer = self.session.get_json(
+            f"{self._version_path}/{soql.resource(request)}",
+            params={"q": soql.count(request)},
+            concern=Concern(request.crm_object.name),
+        )
+        return int(answer["totalSize"])
+
+    def open_read(self, request: ReadRequest, *, resume: ResumePoint | None = None) -> RecordRead:
+        """Begin to read, or go on where an earlier attempt stopped.
+
+        Raises:
+            ReadExpired: the point to resume from is gone; open again without it.
+            FieldUnavailable: Salesforce refuses a field.
+            ObjectUnavailable: Salesforce refuses the object.
+            PermanentError: Salesforce refuses the filter.
+        """
+        if resume is not None:
+            is_rest = resume.token == rest.TOKEN
+            return (self._rest if is_rest else self._by_bulk)(
+                request, "Goes on where an earlier attempt stopped", resume=resume
+            )
+        queries = self._queries(request)
+        choice = choose(request, queries.begin, lambda: self.count(request))
+        if choice.transport is Transport.REST:
+            return self._rest(request, choice.reason, first=choice.first)
+        try:
+            return self._by_bulk(request, choice.reason)
+        except BulkUnsupported:
+            if request.only_transport is Transport.BULK:
+                raise
+        return self._rest(request, f"REST: Bulk does not read {request.crm_object.name}")
+
+    def close(self) -> None:
+        """Give connections back."""
+        self.session.close()
+
+    def _rest(
+        self,
+        request: ReadRequest,
+        reason: str,
+        *,
+        first: rest.Answer | None = None,
+        resume: ResumePoint | None = None,
+    ) -> RecordRead:
+        return RestRead(self._queries(request), request, reason, first=first, resume=resume)
+
+    def _by_bulk(
+        self, request: ReadRequest, reason: str, *, resume: ResumePoint | None = None
+    ) -> RecordRead:
+        return BulkRead(
+            self.session, self._api_version, request, reason, manners=self._bulk, resume=resume
+        )
+
+    def _queries(self, request: ReadRequest) -> RestQueries:
+        return RestQueries(self.session, self._version_path, request)
+
+    def _describe(self, object_name: str) -> Description:
+        if not object_name.isidentifier() or not object_name.isascii():
+            raise hidden_object("")
+        answer = self.session.get_json(
+            f"{self._version_path}/sobjects/{object_name}/describe", concern=Concern(object_name)
+        )
+        description = description_of(answer)
+        with self._lock:
+            self._described[description.crm_object.name] = description
+        return description
+
+    def _known(self, object_name: str) -> Description:
+        """As this connector last saw it; relationships do not change between two of its calls."""
+        with self._lock:
+            description = self._described.get(object_name)
+        return description or self._describe(object_name)
+
+    def _parents(self, names: tuple[str, ...]) -> list[Description]:
+        """The parents that we may see; users first, for queues lack most of what is asked for."""
+        found = []
+        for name in sorted(names, key=lambda one: one != "User"):
+            try:
+                found.append(self._known(name))
+            except ObjectUnavailable:
+                continue
+        return found
+
+
+def connect(
+    login: SalesforceLogin,
+    *,
+    api_version: str,
+    api_budget_percent: float | None = None,
+    ca_file: Path | None = None,
+    gzip: bool = False,
+    bulk_page_records: int = 100_000,
+    check_interrupt: Callable[[], None] | None = None,
+    manners: Manners | None = None,
+    bulk: BulkManners | None = None,
+) -> SalesforceConnector:
+    """A connector that logs in with its first request.
+
+    Args:
+        login: how.
+        api_version: as `62.0`.
+        api_budget_percent: share of the org's daily calls at which we stop asking.
+        ca_file: a certificate authority to trust instead of the public ones.
+        gzip: ask for compressed answers; worth it when the way is slower than about 50 MB/s.
+        bulk_page_records: the most records in a page where Salesforce lets us say.
+        check_interrupt: called before every request; raises to stop.
+        manners: time limits and repetitions.
+        bulk: waiting for jobs; given, it decides about `bulk_page_records` too.
+    """
+    session = SalesforceSession(
+        login,
+        ca_file=ca_file,
+        gzip=gzip,
+        api_budget_percent=api_budget_percent,
+        check_interrupt=check_interrupt,
+        manners=manners,
+    )
+    return SalesforceConnector(
+        session, api_version, bulk=bulk or BulkManners(page_records=bulk_page_records)
+    )
+
+
+def from_settings(
+    settings: CrmSettings,
+    environment: Environment,
+    *,
+    check_interrupt: Callable[[], None] | None = None,
+) -> SalesforceConnector:
+    """The connector that settings file and environment describe.
+
+    Raises:
+        ConfigurationError: the environment lacks a login.
+    """
+    return connect(
+        login_of(environment),
+        api_version=settings.api_version,
+        api_budget_percent=settings.api_budget_percent,
+        ca_file=environment.salesforce_ca_file,
+        bulk_page_records=settings.bulk_page_records,
+        check_interrupt=check_interrupt,
+    )
+
+
+def login_of(environment: Environment) -> SalesforceLogin:
+    """The login that the environment configures, complete.
+
+    Raises:
+        ConfigurationError: variables are missing or contradict each other.
+    """
+    flow = salesforce_login(environment)
+    client_id = environment.salesforce_client_id or ""
+    secret = environment.salesforce_client_secret
+    if flow is SalesforceFlow.CLIENT_CREDENTIALS and secret is not None:
+        return ClientCredentialsLogin(
+            environment.salesforce_login_url, client_id, secret.get_secret_value()
+        )
+    return JwtBearerLogin(
+        environment.salesforce_login_url,
+        client_id,
+        environment.salesforce_username or "",
+        environment.salesforce_private_key_file or Path(),
+    )

@@ -1,0 +1,59 @@
+"""Who we are at Salesforce, and where.
+
+Belongs here: the few calls that name organisation and user. Does not belong here: logging in.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from crm_pipeline.crm.port import OrgIdentity
+from crm_pipeline.crm.salesforce.failures import Concern
+from crm_pipeline.crm.salesforce.session import SalesforceSession
+from crm_pipeline.crm.salesforce.soql import quoted
+from crm_pipeline.errors import PermanentError
+
+_IDENTITY_PATH = re.compile(r"/id/(?P<organization>00D\w{15})/(?P<user>005\w{15})", re.ASCII)
+
+
+def identity_of(session: SalesforceSession, version_path: str) -> OrgIdentity:
+    """Two calls: the organisation's record, and the user's name.
+
+    The login says both ids; where it does not (some flows leave `id` out), userinfo does.
+
+    Raises:
+        PermanentError: neither says them.
+    """
+    organization = _only_record(
+        session, version_path, "SELECT Id, Name, IsSandbox FROM Organization", "Organization"
+    )
+    match = _IDENTITY_PATH.fullmatch(urlsplit(session.identity_url).path)
+    if match:
+        query = f"SELECT Username FROM User WHERE Id = {quoted(match['user'])}"  # noqa: S608
+        user_name = _only_record(session, version_path, query, "User").get("Username")
+    else:
+        answer = session.get_json("/services/oauth2/userinfo", concern=Concern("User"))
+        user_name = answer.get("preferred_username")
+    return OrgIdentity(
+        organization_id=str(organization["Id"]),
+        organization_name=str(organization.get("Name") or ""),
+        user_name=str(user_name or ""),
+        instance_url=session.instance_url,
+        is_sandbox=bool(organization.get("IsSandbox")),
+    )
+
+
+def _only_record(
+    session: SalesforceSession, version_path: str, query: str, object_name: str
+) -> Mapping[str, Any]:
+    answer = session.get_json(
+        f"{version_path}/query", params={"q": query}, concern=Concern(object_name)
+    )
+    records = answer.get("records") or ()
+    if not records:
+        raise PermanentError(
+            f"Salesforce does not show our user the record of its own {object_name}; give the "
+            "integration user View Setup and Configuration."
+        )
+    return dict(records[0])
