@@ -126,12 +126,15 @@ def _clock(call: Call, facts: Facts) -> Facts:
 def _live(call: Call, facts: Facts) -> Facts:
     living = importlib.import_module("crm_pipeline.sandbox.salesforce.living")
     counts = {name: int(facts.get(name, 0)) for name in _BURST}
-    summary: Facts = living.apply_burst(
-        call.org,
-        **counts,
-        seed=int(facts.get("seed", 0)),
-        object_names=facts.get("object_names"),
-    )
+    try:
+        summary: Facts = living.apply_burst(
+            call.org,
+            **counts,
+            seed=int(facts.get("seed", 1)),
+            object_names=facts.get("object_names"),
+        )
+    except ValueError as error:
+        raise OrgError("INVALID_INPUT", str(error)) from None
     return summary
 
 

@@ -63,7 +63,8 @@ def _text(field: FieldDefinition) -> Keeper:
                 f"{field.label}: data value too large: {value[:80]} (max length={limit})",
                 fields=(field.name,),
             )
-        return value.replace("\0", "") if "\0" in value else value
+        text: str = value
+        return text.replace("\0", "") if "\0" in text else text
 
     return keep
 
