@@ -72,7 +72,7 @@ benchmark: $(STAMP) ## Measure loading and writing on this machine
 	$(BIN)/python -m benchmarks
 
 lock: $(STAMP) ## Resolve the dependencies anew, from the public index only
-	env $(INDEX_VARIABLES:%=-u %) UV_NO_CONFIG=1 $(BIN)/uv lock
+	env $(INDEX_VARIABLES:%=-u %) UV_NO_CONFIG=1 .venv/tools/bin/uv lock
 
 clean: ## Remove what the other targets can make again; your data in .crm_pipeline stays
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

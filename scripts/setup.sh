@@ -5,6 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 requirements=scripts/uv-requirements.txt
+uv=.venv/tools/bin/uv
 
 run() {
     printf '+ %s\n' "$*"
@@ -41,14 +42,19 @@ create_environment() {
     run "$python" -m venv --clear --without-pip .venv || fail "No environment could be created in .venv."
 }
 
+# Beside the environment's own packages, where a sync leaves it alone.
 install_uv() {
-    if .venv/bin/python -m pip --version >/dev/null 2>&1; then
-        run .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $requirements
-    elif "$python" -m pip --version >/dev/null 2>&1; then
-        run "$python" -m pip --python .venv/bin/python install --quiet --disable-pip-version-check --require-hashes -r $requirements
-    else
-        fail "$python has no pip. Install it (Debian and Ubuntu: apt-get install python3-venv) and run this again."
+    if grep -q "^uv==$($uv --version 2>/dev/null | cut -d ' ' -f 2) " $requirements; then
+        return
     fi
+    for with_pip in .venv/bin/python "$(find_python 2>/dev/null)"; do
+        if "$with_pip" -m pip --version >/dev/null 2>&1; then
+            run "$with_pip" -m pip install --quiet --disable-pip-version-check --upgrade \
+                --target .venv/tools --require-hashes -r $requirements
+            return
+        fi
+    done
+    fail "${with_pip:-Python} has no pip. Install it (Debian and Ubuntu: apt-get install python3-venv) and run this again."
 }
 
 if [ -z "${HOME:-}" ] || [ ! -w "$HOME" ]; then
@@ -59,11 +65,10 @@ fi
 unset VIRTUAL_ENV PYTHONHOME PYTHONPATH
 export UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=.venv
 
-python=.venv/bin/python
-if [ -n "${PYTHON:-}" ] || ! is_supported "$python"; then
+if [ -n "${PYTHON:-}" ] || ! is_supported .venv/bin/python; then
     python=$(find_python)
     create_environment
 fi
 install_uv
-run .venv/bin/uv sync --frozen --python .venv/bin/python
+run $uv sync --frozen --python .venv/bin/python
 touch .venv/.installed
