@@ -14,7 +14,7 @@ from crm_pipeline.config.load import load_settings
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.crm.registry import make_connector
-from crm_pipeline.errors import ConfigurationError
+from crm_pipeline.errors import ConfigurationError, SyncsDisabled
 from crm_pipeline.sync.engine import SyncEngine
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.embedded import EmbeddedPostgres
@@ -62,8 +62,9 @@ class Installation:
         return warehouse
 
     def connector(self, settings: Settings) -> CrmConnector:
-        """The CRM, not yet logged in to."""
-        return make_connector(settings.crm, self.environment)
+        """The CRM, not yet logged in to; it asks the off switch before every request."""
+        switch = SyncSwitch(self.environment.config_file)
+        return make_connector(settings.crm, self.environment, check_interrupt=switch.require)
 
     @contextmanager
     def engine(self) -> Iterator[SyncEngine]:
@@ -71,10 +72,9 @@ class Installation:
         settings = self.settings
         warehouse = self.warehouse()
         connector = self.connector(settings)
+        switch = SyncSwitch(self.environment.config_file)
         try:
-            yield SyncEngine(
-                settings, connector, warehouse, SyncSwitch(self.environment.config_file)
-            )
+            yield SyncEngine(settings, connector, warehouse, switch.require)
         finally:
             connector.close()
 
@@ -91,7 +91,19 @@ class SyncSwitch:
         self._seen: tuple[int, int] | None = None
         self._is_enabled = True
 
-    def __call__(self) -> bool:
+    def require(self) -> None:
+        """Raise when the switch is off.
+
+        Raises:
+            SyncsDisabled: it is.
+        """
+        if not self.is_enabled():
+            raise SyncsDisabled(
+                "Syncs are disabled: nothing was read or written. Set `syncs_enabled: true` in "
+                f"{self._config_file} to go on."
+            )
+
+    def is_enabled(self) -> bool:
         """Whether syncs may move data."""
         try:
             facts = self._config_file.stat()

@@ -26,7 +26,6 @@ from crm_pipeline.errors import (
     Interrupted,
     LeaseBusy,
     LeaseLost,
-    SyncsDisabled,
     UsageError,
 )
 from crm_pipeline.model.objects import ObjectSelection
@@ -95,7 +94,8 @@ class SyncEngine:
         settings: what the operator chose.
         connector: the CRM.
         warehouse: already migrated.
-        is_enabled: the off switch as it is now; asked before every page.
+        require_enabled: raises `SyncsDisabled` while the operator's switch is off; asked before
+            every page.
     """
 
     def __init__(
@@ -103,25 +103,13 @@ class SyncEngine:
         settings: Settings,
         connector: CrmConnector,
         warehouse: Warehouse,
-        is_enabled: Callable[[], bool],
+        require_enabled: Callable[[], None],
     ) -> None:
         self.settings = settings
         self.connector = connector
         self.warehouse = warehouse
-        self._is_enabled = is_enabled
+        self.require_enabled = require_enabled
         self._prepared: dict[tuple[str, str], _Work] = {}
-
-    def require_enabled(self) -> None:
-        """Raise when the operator's switch is off.
-
-        Raises:
-            SyncsDisabled: it is.
-        """
-        if not self._is_enabled():
-            raise SyncsDisabled(
-                "Syncs are disabled: nothing was read or written. Set `syncs_enabled: true` in "
-                "the settings file to go on."
-            )
 
     def claim_organization(self) -> None:
         """Log in, and make sure that this warehouse is this organisation's.
