@@ -1,0 +1,319 @@
+"""Preflight: everything that would stop a sync, found before the first row moves.
+
+It asks the CRM and the warehouse the questions that a sync would stumble over later, goes on after
+each bad answer, and returns all of them with a remedy each. Nothing is written on either side.
+
+Belongs here: a condition that the operator can mend and that we can see beforehand. Does not belong
+here: how findings are shown (cli/).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import psycopg
+
+from crm_pipeline.config.mapping import relationship_paths, resolve_selection
+from crm_pipeline.config.names import did_you_mean, listed
+from crm_pipeline.config.settings import ObjectSettings, Settings
+from crm_pipeline.crm.port import CrmConnector, OrgIdentity, ReadRequest
+from crm_pipeline.errors import CrmPipelineError, FieldUnavailable
+from crm_pipeline.model.objects import CrmObject, Direction, ObjectSelection
+from crm_pipeline.sync.reference import REFERENCE_DATASETS
+from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.schema import WIDENINGS, TableShape, column_types, table_shape
+
+
+class Severity(StrEnum):
+    """Whether a finding stops syncs."""
+
+    FINE = "fine"
+    NOTICE = "notice"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that preflight looked at.
+
+    Attributes:
+        subject: what was looked at: CRM, warehouse, an object, the API budget.
+        sentence: what was found.
+        remedy: what to do about it; empty when nothing need be done.
+    """
+
+    severity: Severity
+    subject: str
+    sentence: str
+    remedy: str = ""
+
+
+def _fine(subject: str, sentence: str) -> Finding:
+    return Finding(Severity.FINE, subject, sentence)
+
+
+def _notice(subject: str, sentence: str, remedy: str) -> Finding:
+    return Finding(Severity.NOTICE, subject, sentence, remedy)
+
+
+def _problem(subject: str, sentence: str, remedy: str = "") -> Finding:
+    return Finding(Severity.PROBLEM, subject, sentence, remedy)
+
+
+def run_preflight(
+    settings: Settings, connector: CrmConnector, open_warehouse: Callable[[], Warehouse]
+) -> tuple[Finding, ...]:
+    """Look at everything a sync needs; each finding says what to do.
+
+    Args:
+        settings: the operator's choices.
+        connector: the CRM, not logged in yet.
+        open_warehouse: starts or finds the warehouse; it need not be migrated.
+    """
+    findings: list[Finding] = []
+    if not settings.syncs_enabled:
+        findings.append(
+            _notice(
+                "settings",
+                "Syncs are disabled: nothing moves in either direction.",
+                "Set `syncs_enabled: true` in the settings file when you want them to run.",
+            )
+        )
+    identity: OrgIdentity | None = None
+    try:
+        identity = connector.identity()
+        findings.append(_fine("CRM", _who(identity)))
+    except CrmPipelineError as error:
+        findings.append(_problem("CRM", str(error)))
+    warehouse: Warehouse | None = None
+    try:
+        warehouse = open_warehouse()
+        findings.extend(_warehouse(warehouse, identity))
+    except CrmPipelineError as error:
+        findings.append(_problem("warehouse", str(error)))
+        warehouse = None
+    if identity is not None:
+        findings.extend(_crm(settings, connector, warehouse))
+    return tuple(findings)
+
+
+def _who(identity: OrgIdentity) -> str:
+    kind = "sandbox organisation" if identity.is_sandbox else "organisation"
+    return (
+        f"Logged in to {kind} {identity.organization_name} ({identity.organization_id}) as "
+        f"{identity.user_name}."
+    )
+
+
+def _warehouse(warehouse: Warehouse, identity: OrgIdentity | None) -> Iterator[Finding]:
+    warehouse.require_supported_server()
+    with warehouse.connect(autocommit=True) as connection:
+        version = connection.info.server_version // 10_000
+        database = connection.info.dbname
+        tables = column_types(connection, "crm_sync", "organization")
+        if tables:
+            yield _fine("warehouse", f"PostgreSQL {version}, database {database}, is set up.")
+            yield from _owner(connection, identity)
+            return
+        row = connection.execute(
+            "SELECT has_database_privilege(current_user, current_database(), 'CREATE'),"
+            " current_user"
+        ).fetchone()
+    assert row is not None
+    if row[0]:
+        yield _notice(
+            "warehouse",
+            f"PostgreSQL {version}, database {database}, holds no control tables yet.",
+            "Nothing to do: the first sync creates them.",
+        )
+    else:
+        yield _problem(
+            "warehouse",
+            f"The user {row[1]} may not create schemas in database {database}.",
+            f'Run: GRANT CREATE ON DATABASE "{database}" TO "{row[1]}".',
+        )
+
+
+def _owner(connection: psycopg.Connection, identity: OrgIdentity | None) -> Iterator[Finding]:
+    row = connection.execute(
+        "SELECT organization_id, organization_name FROM crm_sync.organization"
+    ).fetchone()
+    if row is not None and identity is not None and row[0] != identity.organization_id:
+        yield _problem(
+            "warehouse",
+            f"It holds the data of {row[1]} ({row[0]}), but the credentials lead to "
+            f"{identity.organization_name} ({identity.organization_id}).",
+            "Use another database for another organisation.",
+        )
+
+
+def _crm(
+    settings: Settings, connector: CrmConnector, warehouse: Warehouse | None
+) -> Iterator[Finding]:
+    try:
+        visible = connector.object_names()
+        for name, chosen in settings.enabled_objects.items():
+            try:
+                yield from _object(connector, warehouse, visible, name, chosen)
+            except CrmPipelineError as error:
+                yield _problem(name, str(error))
+        if settings.reference_data:
+            yield from _reference_data(visible)
+        yield from _api_budget(settings, connector)
+    except CrmPipelineError as error:
+        yield _problem("CRM", str(error))
+
+
+def _object(
+    connector: CrmConnector,
+    warehouse: Warehouse | None,
+    visible: tuple[str, ...],
+    name: str,
+    chosen: ObjectSettings,
+) -> Iterator[Finding]:
+    if name not in visible:
+        near = did_you_mean(name, visible)
+        yield _problem(
+            name,
+            "The org has no such object, or hides it from the integration user"
+            + (f"; did you mean {near}?" if near else "."),
+            "Correct the name under `objects:`, or give the integration user's permission set Read "
+            "and View All on the object.",
+        )
+        return
+    crm_object, hidden = _described(connector, name, chosen)
+    findings = list(hidden)
+    selection: ObjectSelection | None = None
+    try:
+        selection = resolve_selection(chosen, crm_object)
+    except FieldUnavailable as error:
+        # Paths over relationships were named one by one already.
+        if not set(error.fields) <= {f for f in relationship_paths(chosen)}:
+            findings.append(_problem(name, str(error)))
+    except CrmPipelineError as error:
+        findings.append(_problem(name, str(error)))
+    if selection is not None:
+        findings.extend(_writable(selection))
+        findings.extend(_calculated(selection))
+        if warehouse is not None:
+            findings.extend(_type_clashes(selection, warehouse))
+        count, refusal = _count(connector, selection)
+        findings.extend(refusal)
+        if not any(f.severity is Severity.PROBLEM for f in findings):
+            yield _fine(name, f"{count:,} records, {len(selection.columns)} mapped fields.")
+    yield from findings
+
+
+def _described(
+    connector: CrmConnector, name: str, chosen: ObjectSettings
+) -> tuple[CrmObject, tuple[Finding, ...]]:
+    """The object with its relationship paths, and the paths that lead nowhere."""
+    crm_object = connector.describe(name)
+    findings = []
+    for path in relationship_paths(chosen):
+        try:
+            crm_object = connector.describe_path(crm_object, path)
+        except FieldUnavailable as error:
+            findings.append(_problem(name, str(error)))
+    return crm_object, tuple(findings)
+
+
+def _count(
+    connector: CrmConnector, selection: ObjectSelection
+) -> tuple[int, tuple[Finding, ...]]:
+    """How many records take part; the org's own parser is the judge of the filter."""
+    crm_object = selection.crm_object
+    request = ReadRequest(
+        crm_object, (crm_object.id_field,), selection.record_filter, include_deleted=False
+    )
+    try:
+        return connector.count(request), ()
+    except CrmPipelineError as error:
+        remedy = f"Look at `objects.{selection.name}.filter`." if selection.record_filter else ""
+        return 0, (_problem(selection.name, str(error), remedy),)
+
+
+def _writable(selection: ObjectSelection) -> Iterator[Finding]:
+    refused = [
+        mapped.field.name
+        for mapped in selection.columns
+        if mapped.direction is not Direction.DOWN and not mapped.field.is_updateable
+    ]
+    if refused:
+        yield _problem(
+            selection.name,
+            f"The integration user may not edit {listed(refused)}, which the mapping writes.",
+            "Give its permission set Edit on the field, or write `direction: down`.",
+        )
+
+
+def _calculated(selection: ObjectSelection) -> Iterator[Finding]:
+    found = [m.field.name for m in selection.columns if m.field.is_calculated]
+    if found:
+        yield _notice(
+            selection.name,
+            f"{listed(found)} change without the record being marked as changed.",
+            "Full syncs refresh them; differentials only see them when the record changes too.",
+        )
+
+
+def _type_clashes(selection: ObjectSelection, warehouse: Warehouse) -> Iterator[Finding]:
+    shape = table_shape(selection, warehouse.crm_schema)
+    with warehouse.connect(autocommit=True) as connection:
+        present = column_types(connection, shape.schema, shape.table)
+    if not present:
+        return
+    qualified = f"{shape.schema}.{shape.table}"
+    if "_synced_at" not in present:
+        yield _problem(
+            selection.name,
+            f"{qualified} exists already and was not made by CRM Pipeline.",
+            f"Move it away, or name another table with `objects.{selection.name}.table`.",
+        )
+        return
+    for column, found, wanted, source in _narrowed(shape, present):
+        yield _problem(
+            selection.name,
+            f"{qualified}.{column} holds {found}, but the CRM describes {source} as {wanted}.",
+            f"Map the field to a new column (`- {source}: {column}_2`), or drop the old column.",
+        )
+
+
+def _narrowed(
+    shape: TableShape, present: dict[str, str]
+) -> Iterator[tuple[str, str, str, str]]:
+    for column in shape.kept:
+        found = present.get(column.name, column.column_type)
+        if found != column.column_type and (found, column.column_type) not in WIDENINGS:
+            yield column.name, found, column.column_type, column.source
+
+
+def _reference_data(visible: tuple[str, ...]) -> Iterator[Finding]:
+    wanted = dict.fromkeys(d.source for d in REFERENCE_DATASETS if d.source)
+    hidden = [name for name in wanted if name not in visible]
+    if hidden:
+        yield _problem(
+            "reference data",
+            f"The integration user may not see {listed(hidden)}.",
+            "Give it the permission View Setup and Configuration, or write "
+            "`reference_data: false`.",
+        )
+
+
+def _api_budget(settings: Settings, connector: CrmConnector) -> Iterator[Finding]:
+    usage = connector.usage
+    if usage.used_today is None or not usage.daily_limit:
+        return
+    allowed = usage.daily_limit * settings.crm.api_budget_percent // 100
+    sentence = (
+        f"{usage.used_today:,} of the org's {usage.daily_limit:,} daily API calls are used; we stop "
+        f"at {allowed:,} ({settings.crm.api_budget_percent} %)."
+    )
+    if usage.used_today >= allowed:
+        yield _problem(
+            "API budget",
+            sentence,
+            "Wait until calls are free again, or raise `crm.api_budget_percent`.",
+        )
+    else:
+        yield _fine("API budget", sentence)
