@@ -163,3 +163,33 @@ def test_many_records_change_by_a_function_of_what_they_are(noon_org: SandboxOrg
     )
     found = noon_org.query("SELECT NumberOfEmployees FROM Lead ORDER BY NumberOfEmployees")
     assert [row["NumberOfEmployees"] for row in found] == [1, 2, 3, 4, 5]
+
+
+def test_a_merged_record_names_its_winner_and_its_children_stay_there(
+    noon_org: SandboxOrg,
+) -> None:
+    winner, loser = noon_org.create_many("Account", [{"Name": "A"}, {"Name": "B"}])
+    contact = noon_org.create("Contact", {"LastName": "Doe", "AccountId": loser})
+    noon_org.clock.advance(seconds=1)
+    noon_org.merge("Account", winner, [loser])
+    gone = noon_org.get("Account", loser)
+    assert gone is not None
+    assert (gone["IsDeleted"], gone["MasterRecordId"]) == (True, winner)
+    noon_org.undelete("Account", loser)
+    child = noon_org.get("Contact", contact)
+    assert child is not None
+    assert (child["AccountId"], child["SystemModstamp"][17:19]) == (winner, "01")
+
+
+def test_a_converted_lead_says_what_it_became(noon_org: SandboxOrg) -> None:
+    lead = noon_org.create("Lead", {**LEAD, "Email": "doe@acme.example"})
+    became = noon_org.convert_lead(lead)
+    record = noon_org.get("Lead", lead)
+    contact = noon_org.get("Contact", became["contact_id"])
+    assert record is not None
+    assert contact is not None
+    assert record["IsConverted"] is True
+    assert record["ConvertedContactId"] == became["contact_id"]
+    assert (contact["Email"], contact["AccountId"]) == ("doe@acme.example", became["account_id"])
+    with pytest.raises(OrgError):
+        noon_org.convert_lead(lead)

@@ -202,9 +202,23 @@ def _empty_bin(call: Call, facts: Facts) -> Facts:
     return {"gone": call.org.empty_bin(name)}
 
 
+def _merge(call: Call, facts: Facts) -> Facts:
+    name, winner, losers = _need(facts, "object", "winner", "losers")
+    call.org.merge(name, winner, losers)
+    return {"id": winner}
+
+
+def _convert_lead(call: Call, facts: Facts) -> Facts:
+    [lead] = _need(facts, "id")
+    return call.org.convert_lead(
+        lead, account_id=facts.get("account_id"), opportunity=facts.get("opportunity", True)
+    )
+
+
 _COMMANDS: dict[str, Callable[[Call, Facts], Facts]] = {
     "bulk": _bulk,
     "clock": _clock,
+    "convert_lead": _convert_lead,
     "create": _create,
     "delete": _delete,
     "empty_bin": _empty_bin,
@@ -214,6 +228,7 @@ _COMMANDS: dict[str, Callable[[Call, Facts], Facts]] = {
     "hard_delete": _hard_delete,
     "limit": _limit,
     "live": _live,
+    "merge": _merge,
     "object": _object,
     "query": _query,
     "trim_delete_log": _trim_delete_log,

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from crm_pipeline.sandbox.salesforce import bins, identifiers, reading
+from crm_pipeline.sandbox.salesforce import bins, identifiers, reading, unions
 from crm_pipeline.sandbox.salesforce.catalogue import Catalogue
 from crm_pipeline.sandbox.salesforce.clock import OrgClock
 from crm_pipeline.sandbox.salesforce.failures import entity_is_deleted, malformed_id, not_found
@@ -197,6 +197,16 @@ class SandboxOrg:
         definition = self.catalogue.object(object_name)
         with self.transaction() as connection:
             bins.hard_delete(self, connection, definition, self._id(definition, record_id))
+
+    def merge(self, object_name: str, winner: str, losers: list[str]) -> None:
+        """Fold one or two records into another of the same object."""
+        unions.merge(self, object_name, winner, losers)
+
+    def convert_lead(
+        self, lead_id: str, *, account_id: str | None = None, opportunity: bool = True
+    ) -> Row:
+        """Turn a lead into a contact of a new or given account; returns what it became."""
+        return unions.convert_lead(self, lead_id, account_id=account_id, opportunity=opportunity)
 
     def empty_bin(self, object_name: str) -> int:
         """Empty the recycle bin of one object; returns how many records went."""
