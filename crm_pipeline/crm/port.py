@@ -158,6 +158,9 @@ class CrmConnector(RecordSource, Protocol):
             TransientError: the CRM cannot be reached.
         """
 
+    def organization_id(self) -> str:
+        """Which organisation the login leads to; costs no call beyond the login itself."""
+
     def object_names(self) -> tuple[str, ...]:
         """API names of all objects that our user may query."""
 

@@ -20,7 +20,7 @@ from crm_pipeline.crm.port import ReadRequest, ResultPage, ResumePoint
 from crm_pipeline.crm.salesforce import soql
 from crm_pipeline.crm.salesforce.bulk_pages import BulkPage, PageAddress
 from crm_pipeline.crm.salesforce.failures import Concern, job_failure
-from crm_pipeline.crm.salesforce.session import SalesforceSession
+from crm_pipeline.crm.salesforce.session import SalesforceSession, object_in
 from crm_pipeline.errors import CrmPipelineError, ReadExpired, TransientError
 from crm_pipeline.model.objects import Transport
 
@@ -113,14 +113,15 @@ class BulkRead:
     def _created(self) -> str:
         query = soql.select(self._request)
         # Repeatable although a POST: a job begun twice is a job that nobody reads.
-        self._job = self._session.request(
+        response = self._session.request(
             "POST",
             self._jobs_path,
             json={"operation": soql.resource(self._request), "query": query},
             repeatable=True,
             concern=Concern(self._request.crm_object.name),
-        ).json()
-        job_id = str(self._job.get("id") or "")
+        )
+        self._job = object_in(response, "id", "state")
+        job_id = str(self._job["id"])
         if not job_id.isalnum():
             raise TransientError("Salesforce began a Bulk job without an id; it is tried again.")
         return job_id
@@ -129,10 +130,13 @@ class BulkRead:
         """The id of an earlier job that is still good to read."""
         if not token.isalnum():
             raise ReadExpired("The stored position is not a Bulk job; the object is read anew.")
-        self._job = self._session.get_json(f"{self._jobs_path}/{token}", concern=self._concern)
+        self._job = self._looked_at(f"{self._jobs_path}/{token}")
         if self._job.get("state") not in _WAITING | {"JobComplete"}:
             raise ReadExpired("The Bulk job ended without a result; the object is read anew.")
         return token
+
+    def _looked_at(self, path: str) -> dict[str, Any]:
+        return self._session.get_object(path, "state", concern=self._concern)
 
     def _wait(self) -> None:
         wait = self._manners.first_poll_seconds
@@ -141,7 +145,7 @@ class BulkRead:
             if self._job.get("state") not in _WAITING:
                 self._check_end()
                 return
-            self._job = self._session.get_json(self._job_path, concern=self._concern)
+            self._job = self._looked_at(self._job_path)
             if self._job.get("state") not in _WAITING:
                 continue
             if time.monotonic() > deadline:
@@ -169,8 +173,8 @@ class BulkRead:
         """Pages by the list of their addresses, which may be fetched side by side."""
         address: str | None = f"{self._job_path}/resultPages"
         while address:
-            answer = self._session.get_json(address, concern=self._concern)
-            for entry in answer.get("resultPages") or ():
+            answer = self._session.get_object(address, "resultPages", concern=self._concern)
+            for entry in answer["resultPages"]:
                 page = str(entry.get("resultUrl") or entry.get("resultLink") or "")
                 key = _locator_in(page)
                 if key not in self._landed:

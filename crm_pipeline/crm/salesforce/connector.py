@@ -27,7 +27,7 @@ from crm_pipeline.crm.salesforce.failures import (
     hidden_object,
     missing_fields,
 )
-from crm_pipeline.crm.salesforce.identity import identity_of
+from crm_pipeline.crm.salesforce.identity import identity_of, organization_of
 from crm_pipeline.crm.salesforce.library import LibraryClient
 from crm_pipeline.crm.salesforce.login import (
     ClientCredentialsLogin,
@@ -66,10 +66,14 @@ class SalesforceConnector:
         """Log in if need be, and say where we are; two calls."""
         return identity_of(self.session, self._version_path)
 
+    def organization_id(self) -> str:
+        """The organisation of the login's answer; userinfo's, where the login does not say it."""
+        return organization_of(self.session)
+
     def server_time(self) -> datetime:
         """The Date of the latest answer; asks for the list of resources if there is none yet."""
         if self.session.server_time is None:
-            self.session.get_json(self._version_path)
+            self.session.get_object(self._version_path)
         moment = self.session.server_time
         if moment is None:  # HTTP demands it of every server with a clock; a proxy may drop it
             raise PermanentError(
@@ -118,8 +122,9 @@ class SalesforceConnector:
 
     def count(self, request: ReadRequest) -> int:
         """How many records the request would return now; one call."""
-        answer = self.session.get_json(
+        answer = self.session.get_object(
             f"{self._version_path}/{soql.resource(request)}",
+            "totalSize",
             params={"q": soql.count(request)},
             concern=Concern(request.crm_object.name),
         )
@@ -177,8 +182,11 @@ class SalesforceConnector:
     def _describe(self, object_name: str) -> Description:
         if not object_name.isidentifier() or not object_name.isascii():
             raise hidden_object("")
-        answer = self.session.get_json(
-            f"{self._version_path}/sobjects/{object_name}/describe", concern=Concern(object_name)
+        answer = self.session.get_object(
+            f"{self._version_path}/sobjects/{object_name}/describe",
+            "name",
+            "fields",
+            concern=Concern(object_name),
         )
         description = description_of(answer)
         with self._lock:

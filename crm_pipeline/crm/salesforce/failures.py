@@ -31,6 +31,10 @@ class LimitReached(TransientError):
     """A quota is used up: waiting seconds cannot help, so nothing is tried again in place."""
 
 
+class LoginUnavailable(TransientError):
+    """Nobody can log in at the moment; the login was tried as often as it may be."""
+
+
 class QueryTimedOut(TransientError):
     """The query ran into Salesforce's two minutes; a Bulk job has more time."""
 

@@ -23,7 +23,7 @@ import stamina
 
 from crm_pipeline.crm.salesforce.addresses import checked_url
 from crm_pipeline.crm.salesforce.bodies import whole
-from crm_pipeline.crm.salesforce.failures import refusals_in
+from crm_pipeline.crm.salesforce.failures import LoginUnavailable, refusals_in
 from crm_pipeline.crm.salesforce.usage import date_in
 from crm_pipeline.errors import (
     ConfigurationError,
@@ -182,7 +182,7 @@ class TokenKeeper:
             if failed is not None and (
                 isinstance(failed, CredentialsError) or self._failures != failures_seen
             ):
-                raise type(failed)(str(failed))
+                raise _again(failed)
             return self._fly()
 
     def _fly(self) -> Token:
@@ -190,10 +190,12 @@ class TokenKeeper:
         try:
             self._token = self._logged_in()
         except (CredentialsError, TransientError) as failed:
+            self._latest_failure = _again(failed)
+        if self._latest_failure is not None:
             self._token = None
             self._failures += 1
-            self._latest_failure = failed
-            raise
+            raise self._latest_failure
+        assert self._token is not None
         return self._token
 
     def _logged_in(self) -> Token:
@@ -263,6 +265,13 @@ class TokenKeeper:
         learned = abs(skew - self._skew) > _TOLERATED_SKEW
         self._skew = skew
         return learned
+
+
+def _again(failed: CrmPipelineError) -> CrmPipelineError:
+    """The same verdict as an error of its own; a passing one is not repeated by the session too."""
+    return (CredentialsError if isinstance(failed, CredentialsError) else LoginUnavailable)(
+        str(failed)
+    )
 
 
 def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -25,6 +25,7 @@ from crm_pipeline.crm.salesforce.bodies import whole
 from crm_pipeline.crm.salesforce.failures import (
     Concern,
     LimitReached,
+    LoginUnavailable,
     QueryTimedOut,
     failure,
     is_expired_session,
@@ -141,11 +142,19 @@ class SalesforceSession:
             repeatable = method in {"GET", "HEAD", "DELETE", "PUT"}
         return self._repeated(lambda: self._read(call), repeatable=repeatable)
 
-    def get_json(
-        self, path: str, *, params: Mapping[str, str] | None = None, concern: Concern | None = None
-    ) -> Any:
-        """The decoded answer to a GET."""
-        return self.request("GET", path, params=params, concern=concern).json()
+    def get_object(
+        self,
+        path: str,
+        *holding: str,
+        params: Mapping[str, str] | None = None,
+        concern: Concern | None = None,
+    ) -> dict[str, Any]:
+        """The JSON object that a GET answers with.
+
+        Raises:
+            TransientError: the answer is none, or lacks one of the keys that it must hold.
+        """
+        return object_in(self.request("GET", path, params=params, concern=concern), *holding)
 
     @contextmanager
     def stream(
@@ -289,11 +298,27 @@ class _Call:
     concern: Concern
 
 
+def object_in(response: requests.Response, *holding: str) -> dict[str, Any]:
+    """The JSON object of an answer.
+
+    Raises:
+        TransientError: it is none, or lacks one of the keys that it must hold.
+    """
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    # Raised outside of the except block: the cause would carry the body.
+    if not isinstance(answer, dict) or not all(key in answer for key in holding):
+        raise not_json("Salesforce")
+    return answer
+
+
 def _pause_before_repeating(error: Exception) -> bool | float:
     """Whether to repeat, and after how many seconds if Salesforce said so."""
     if not isinstance(error, TransientError):
         return False
-    if isinstance(error, LimitReached | ReadExpired | QueryTimedOut):
+    if isinstance(error, LimitReached | LoginUnavailable | ReadExpired | QueryTimedOut):
         return False
     wait = error.retry_after_seconds
     if wait is None:
