@@ -29,6 +29,11 @@ def selection_fingerprint(selection: ObjectSelection) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def filter_fingerprint(record_filter: RecordFilter | None) -> str:
+    """A filter as one line of JSON: equal for equal filters, however they were spelt."""
+    return json.dumps(_filter(record_filter), sort_keys=True)
+
+
 def _filter(record_filter: RecordFilter | None) -> object:
     """A filter as JSON; each shape is told apart by its first item."""
     match record_filter:

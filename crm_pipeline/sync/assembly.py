@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import stamina
+from stamina.instrumentation import LoggingOnRetryHook
+
 from crm_pipeline.config.environment import Environment, read_environment
 from crm_pipeline.config.load import load_settings
 from crm_pipeline.config.settings import Settings
@@ -73,6 +76,7 @@ class Installation:
         warehouse = self.warehouse()
         connector = self.connector(settings)
         switch = SyncSwitch(self.environment.config_file)
+        stamina.instrumentation.set_on_retry_hooks([LoggingOnRetryHook])
         try:
             yield SyncEngine(settings, connector, warehouse, switch.require)
         finally:

@@ -27,6 +27,7 @@ from crm_pipeline.errors import (
     LeaseBusy,
     LeaseLost,
     UsageError,
+    WrongOrganization,
 )
 from crm_pipeline.model.objects import ObjectSelection
 from crm_pipeline.model.sync import Parity, Progress, SyncMode, SyncOutcome, Vanished
@@ -110,22 +111,33 @@ class SyncEngine:
         self.warehouse = warehouse
         self.require_enabled = require_enabled
         self._prepared: dict[tuple[str, str], _Work] = {}
+        self._is_own_organization = False
 
-    def claim_organization(self) -> None:
-        """Log in, and make sure that this warehouse is this organisation's.
+    def require_own_organization(self) -> None:
+        """Make sure, once, that the login leads to the organisation whose data is kept here.
 
         Raises:
-            WrongOrganization: it holds another organisation's data.
+            WrongOrganization: it leads to another one.
             CredentialsError: the CRM refuses the login.
         """
-        self.require_enabled()
-        identity = self.connector.identity()
-        ledger.claim_organization(
-            self.warehouse,
-            organization_id=identity.organization_id,
-            name=identity.organization_name,
-            crm_type=self.settings.crm.type,
-        )
+        if self._is_own_organization:
+            return
+        if ledger.known_organization(self.warehouse) is None:
+            identity = self.connector.identity()
+            ledger.claim_organization(
+                self.warehouse,
+                organization_id=identity.organization_id,
+                name=identity.organization_name,
+                crm_type=self.settings.crm.type,
+            )
+        known, found = ledger.known_organization(self.warehouse), self.connector.organization_id()
+        if known is None or known[0] != found:
+            holds = f"{known[1]} ({known[0]})" if known else "another organisation"
+            raise WrongOrganization(
+                f"This warehouse holds the data of {holds}, but the login leads to the "
+                f"organisation {found}. Use another database for another organisation."
+            )
+        self._is_own_organization = True
 
     def sync_object(
         self,
@@ -217,6 +229,7 @@ class SyncEngine:
             run_id: who does it, for the lease and the ledger.
             report: told after every page.
         """
+        self.require_own_organization()
         mode = SyncMode.REFERENCE
         with self._lease(selection.table, mode, run_id) as lease:
             work = _Work(selection.table, selection, mode, run_id, source=source)
@@ -306,6 +319,7 @@ class SyncEngine:
         prepared = self._prepared.pop((object_name, run_id), None)
         if prepared is not None:
             return prepared
+        self.require_own_organization()
         selection, broken_fields = select_object(self.settings, self.connector, object_name)
         return _Work(object_name, selection, mode, run_id, broken_fields)
 

@@ -4,6 +4,7 @@ Belongs here: joining settings and describe, and what that means for rows synced
 belong here: reading settings (config/) and describing (crm/).
 """
 
+from crm_pipeline.config.fingerprint import filter_fingerprint
 from crm_pipeline.config.mapping import relationship_paths, resolve_readable_selection
 from crm_pipeline.config.object_settings import ObjectSettings
 from crm_pipeline.config.settings import Settings
@@ -61,7 +62,7 @@ def completeness_after(
     A differential cannot fill a newly mapped field in rows that did not change, nor judge them by a
     new filter: it says so, and goes on.
     """
-    record_filter = str(selection.record_filter)
+    record_filter = filter_fingerprint(selection.record_filter)
     fields = [mapped.field.name for mapped in selection.columns]
     if everything_was_read:
         return Completeness(record_filter, fields)

@@ -14,7 +14,6 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row, dict_row
 
-from crm_pipeline.errors import WrongOrganization
 from crm_pipeline.model.sync import SyncMode, SyncOutcome
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.schema import TableShape, staging_identifier
@@ -98,28 +97,24 @@ _ATTEMPT_COLUMNS: LiteralString = (
 )
 
 
+def known_organization(warehouse: Warehouse) -> tuple[str, str] | None:
+    """Id and name of the organisation whose data the warehouse holds; None while it is new."""
+    with warehouse.connect(autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT organization_id, organization_name FROM crm_sync.organization"
+        ).fetchone()
+    return None if row is None else (str(row[0]), str(row[1]))
+
+
 def claim_organization(
     warehouse: Warehouse, *, organization_id: str, name: str, crm_type: str
 ) -> None:
-    """Bind the warehouse to its organisation at first sight.
-
-    Raises:
-        WrongOrganization: it belongs to another one.
-    """
+    """Bind a new warehouse to its organisation; of two at once the first wins."""
     with warehouse.connect() as connection:
         connection.execute(
             "INSERT INTO crm_sync.organization (organization_id, organization_name, crm_type)"
             " VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
             [organization_id, name, crm_type],
-        )
-        row = connection.execute(
-            "SELECT organization_id, organization_name FROM crm_sync.organization"
-        ).fetchone()
-    assert row is not None
-    if row[0] != organization_id:
-        raise WrongOrganization(
-            f"This warehouse holds the data of {row[1]} ({row[0]}), but the credentials lead to "
-            f"{name} ({organization_id}). Use another database for another organisation."
         )
 
 
