@@ -1,1 +1,1 @@
-"""The verbs of the product for a shell."""
+"""The command line: `crm-pipeline`. A thin top floor over the engine's verbs and Dagster's jobs."""

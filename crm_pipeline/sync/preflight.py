@@ -15,7 +15,8 @@ import psycopg
 
 from crm_pipeline.config.mapping import relationship_paths, resolve_selection
 from crm_pipeline.config.names import did_you_mean, listed
-from crm_pipeline.config.settings import ObjectSettings, Settings
+from crm_pipeline.config.object_settings import ObjectSettings
+from crm_pipeline.config.settings import Settings
 from crm_pipeline.crm.port import CrmConnector, OrgIdentity, ReadRequest
 from crm_pipeline.errors import CrmPipelineError, FieldUnavailable
 from crm_pipeline.model.objects import CrmObject, Direction, ObjectSelection
@@ -188,7 +189,7 @@ def _object(
         selection = resolve_selection(chosen, crm_object)
     except FieldUnavailable as error:
         # Paths over relationships were named one by one already.
-        if not set(error.fields) <= {f for f in relationship_paths(chosen)}:
+        if not set(error.fields) <= set(relationship_paths(chosen)):
             findings.append(_problem(name, str(error)))
     except CrmPipelineError as error:
         findings.append(_problem(name, str(error)))
@@ -218,9 +219,7 @@ def _described(
     return crm_object, tuple(findings)
 
 
-def _count(
-    connector: CrmConnector, selection: ObjectSelection
-) -> tuple[int, tuple[Finding, ...]]:
+def _count(connector: CrmConnector, selection: ObjectSelection) -> tuple[int, tuple[Finding, ...]]:
     """How many records take part; the org's own parser is the judge of the filter."""
     crm_object = selection.crm_object
     request = ReadRequest(
@@ -279,9 +278,7 @@ def _type_clashes(selection: ObjectSelection, warehouse: Warehouse) -> Iterator[
         )
 
 
-def _narrowed(
-    shape: TableShape, present: dict[str, str]
-) -> Iterator[tuple[str, str, str, str]]:
+def _narrowed(shape: TableShape, present: dict[str, str]) -> Iterator[tuple[str, str, str, str]]:
     for column in shape.kept:
         found = present.get(column.name, column.column_type)
         if found != column.column_type and (found, column.column_type) not in WIDENINGS:
@@ -306,8 +303,8 @@ def _api_budget(settings: Settings, connector: CrmConnector) -> Iterator[Finding
         return
     allowed = usage.daily_limit * settings.crm.api_budget_percent // 100
     sentence = (
-        f"{usage.used_today:,} of the org's {usage.daily_limit:,} daily API calls are used; we stop "
-        f"at {allowed:,} ({settings.crm.api_budget_percent} %)."
+        f"{usage.used_today:,} of the org's {usage.daily_limit:,} daily API calls are used; we "
+        f"stop at {allowed:,} ({settings.crm.api_budget_percent} %)."
     )
     if usage.used_today >= allowed:
         yield _problem(

@@ -1,0 +1,87 @@
+"""The demo's one headless round: full sync, edits in the org, one tick of the real schedule.
+
+Importing this module imports Dagster. Belongs here: that round and its proof. Does not belong here:
+what both kinds of demo do (demo.py).
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from crm_pipeline.cli import dagster_runs, outcomes, schedule_tick
+from crm_pipeline.cli.console import table_of
+from crm_pipeline.cli.dagster_home import prepare_dagster_home
+from crm_pipeline.cli.demo import Stage, Story, full_sync
+from crm_pipeline.cli.services import dagster_services
+from crm_pipeline.cli.supervisor import Supervisor
+from crm_pipeline.errors import PermanentError
+
+EDITS = {"updates": 137, "inserts": 40, "deletes": 9, "undeletes": 2}
+_PARITY = {
+    "object_name": "Object",
+    "crm_count": "In the org, COUNT()",
+    "table_count": "In the table",
+    "verdict": "Verdict",
+}
+
+
+def run_once(supervisor: Supervisor, stage: Stage, story: Story) -> None:
+    """Tell the whole story, and fail if any part of it is not true.
+
+    Raises:
+        CrmPipelineError: a sync failed, or a table differs from the org.
+    """
+    installation = stage.installation
+    home = prepare_dagster_home(installation.environment)
+    services = dagster_services(home, host="127.0.0.1", port=3000)
+    supervisor.start(services.code_server)
+    full_sync(stage, story)
+    story.tell(f"In the org: {', '.join(f'{n} {what}' for what, n in EDITS.items())}.")
+    stage.org.edit(**EDITS)
+    supervisor.wait_until(services.has_code, what="The code server")
+    story.tell("The daemon starts, with the last full hour's tick to make up for.")
+    log = installation.environment.home / "logs" / "sync.log"
+    with dagster_runs.noise_into(log), dagster_runs.open_instance() as instance:
+        tick = schedule_tick.miss_last_tick(
+            instance, home.folder / "workspace.yaml", dagster_runs.SCHEDULE
+        )
+        supervisor.start(services.daemon)
+        run_id, is_success = _follow(tick, supervisor)
+        failures = dagster_runs.recorded_failures(instance, run_id)
+    story.tell(f"differential_schedule ticked and launched run {run_id[:8]} through the queue.")
+    report = outcomes.report_of(
+        installation.warehouse(),
+        run_id,
+        "differential_sync",
+        is_success=is_success,
+        failures=failures,
+        expected_objects=tuple(installation.settings.enabled_objects) if is_success else (),
+    )
+    report.show(story.console)
+    report.require_success()
+    _prove(stage, story)
+
+
+def _follow(tick: schedule_tick.MissedTick, supervisor: Supervisor) -> tuple[str, bool]:
+    waits: Callable[..., None] = supervisor.wait_until
+    run_id = tick.run_id(partial(waits, what="The schedule's tick"))
+    return run_id, tick.await_run(run_id, partial(waits, what="The differential", seconds=300.0))
+
+
+def _prove(stage: Stage, story: Story) -> None:
+    """Hold every table against the org's own count."""
+    with stage.installation.engine() as engine:
+        parities = [engine.count_parity(name) for name in engine.settings.enabled_objects]
+    rows = [
+        {
+            "object_name": one.object_name,
+            "crm_count": one.crm_count,
+            "table_count": one.table_count,
+            "verdict": "equal" if one.crm_count == one.table_count else "DIFFERENT",
+        }
+        for one in parities
+    ]
+    story.console.print(table_of(rows, _PARITY), soft_wrap=False)
+    different = [one.sentence for one in parities if one.crm_count != one.table_count]
+    if different:
+        raise PermanentError("\n".join(different))
+    story.tell("Every table holds as many records as the org.")

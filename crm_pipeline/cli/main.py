@@ -1,0 +1,119 @@
+"""The program `crm-pipeline`: its commands, its exit codes, and the one sentence of an error.
+
+Belongs here: what holds for every command. Does not belong here: a command (a module each). Modules
+that import Dagster are imported by the commands that need it: it takes more than a second.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from crm_pipeline.cli import check, demo, environment, init, sandbox, status, sync, up
+from crm_pipeline.cli.console import configure_logging, stderr
+from crm_pipeline.errors import CrmPipelineError, UsageError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="crm-pipeline",
+    help="Keep Salesforce and a PostgreSQL marketing warehouse in step, both ways.",
+    epilog="Example: crm-pipeline demo",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+for module in (init, check, status, environment, up, demo):
+    module.register(app)
+app.add_typer(sync.app)
+app.add_typer(sandbox.app)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        sys.stdout.write(f"crm-pipeline {version('crm-pipeline')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show log records, and the traceback of an error.")
+    ] = False,
+) -> None:
+    """Keep Salesforce and a PostgreSQL marketing warehouse in step, both ways."""
+    del show_version
+    configure_logging(verbose=verbose)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Returns:
+        0 when everything was done, 1 when something failed, 2 when the settings or the command
+        line need a change, 130 when interrupted.
+    """
+    verbose = "--verbose" in arguments
+    # People write it at the end as well as in front.
+    given = [a for a in arguments if a != "--verbose"]
+    try:
+        code: Any = app(
+            ["--verbose", *given] if verbose and given else given, standalone_mode=False
+        )
+    except CrmPipelineError as error:
+        return _report(error, EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED, verbose)
+    except (KeyboardInterrupt, typer.Abort):
+        stderr().print(
+            "Interrupted. Nothing is lost: the next sync goes on where this one stopped."
+        )
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        if (usage := _usage_sentence(error)) is not None:
+            return _report_sentence(usage, EXIT_USAGE)
+        return _report(error, EXIT_FAILED, verbose)
+    return int(code or 0)
+
+
+def _usage_sentence(error: Exception) -> str | None:
+    """What the command line's parser has to say; None for errors that are not the parser's."""
+    format_message = getattr(error, "format_message", None)
+    if format_message is None:
+        return None
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return str(format_message())
+    path = context.command_path if context else "crm-pipeline"
+    return f"{format_message()} See `{path} --help`."
+
+
+def _report(error: Exception, code: int, verbose: bool) -> int:  # noqa: FBT001 - private
+    if verbose:
+        logging.getLogger(__name__).error("The command failed", exc_info=error)
+    known = isinstance(error, CrmPipelineError)
+    sentence = str(error) or type(error).__name__
+    if not known:
+        sentence = f"{type(error).__name__}: {sentence} Run it again with --verbose to see where."
+    return _report_sentence(sentence, code)
+
+
+def _report_sentence(sentence: str, code: int) -> int:
+    stderr().print(sentence, markup=False)
+    return code
