@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 import pytest
@@ -142,7 +143,7 @@ class Bench:
                 return merge.merge(connection, self.shape, attempt.staging_table, absence=absence)
             return merge.publish(connection, self.shape, attempt.staging_table)
 
-    def query(self, statement: str) -> list[tuple[object, ...]]:
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
         """Rows of a query."""
         with self.warehouse.connect() as connection:
             return connection.execute(statement.encode()).fetchall()
