@@ -38,7 +38,9 @@ EVERY_OBJECT: Mapping[str, tuple[str, ...]] = {
     "Task": ("Subject", "Status", "ActivityDate", "WhoId"),
     "Campaign": ("Name", "StartDate", "Status"),
     "CampaignMember": ("CampaignId", "LeadId", "ContactId", "Status"),
-    "Event_Registration__c": ("Name", "Contact__c", "Event_Date__c", "Attendance__c", "Ticket_Price__c"),
+    "Event_Registration__c": (
+        *("Name", "Contact__c", "Event_Date__c", "Attendance__c", "Ticket_Price__c"),
+    ),
 }
 
 
