@@ -1,0 +1,164 @@
+"""What people and schedules launch.
+
+| job | reads | launched by |
+|---|---|---|
+| full_sync | everything of the chosen objects, reference data, models | people only, no schedule ever |
+| differential_sync | what changed since the watermark, models if a row changed | its schedule, or people |
+| sync_record | one record | people |
+| reference_data | reference tables | a daily schedule, or people |
+| marketing | nothing; rebuilds the models | a sensor after half-failed syncs, or people |
+| check_tables | counts; runs every check | a daily schedule, or people |
+
+All run in one process: eight steps take 0.4 to 1.6 s so, and 15 to 29 s in a process each. A step
+that fails does not keep the other objects from being synced.
+
+Belongs here: selections by group, forms, tags. Does not belong here: bodies of assets, and when
+jobs are launched (schedules.py, sensors.py).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from crm_pipeline.config.settings import Settings
+from crm_pipeline.defs.crm_objects import ObjectAssets, object_assets
+from crm_pipeline.defs.failures import RETRY_TAGS, told_as_failure
+from crm_pipeline.defs.metadata import outcome_metadata
+from crm_pipeline.defs.names import (
+    CHANGES_GROUP,
+    CHECK_TABLES,
+    DIFFERENTIAL_SYNC,
+    FULL_SYNC,
+    MARKETING,
+    MARKETING_GROUP,
+    REFERENCE_DATA,
+    REFERENCE_GROUP,
+    SYNC_RECORD,
+    TABLES_GROUP,
+)
+from crm_pipeline.defs.resources import CrmResource, engine_run_id
+
+_OBJECTS_FIELD = "Objects to read; leave it empty to read all of them."
+_RESUME_FIELD = (
+    "Continue a full sync that was interrupted. Off: drop what it had read, and begin anew."
+)
+
+
+class RecordConfig(dg.Config):
+    """Which record to read now."""
+
+    object: str = Field(description="The CRM object, such as Lead or Contact.")
+    record_id: str = Field(description="The record's id, 15 or 18 characters.")
+
+
+def build_jobs(settings: Settings, windows: dg.PartitionsDefinition[str]) -> dg.Definitions:
+    """Every job; those over groups that the settings leave empty are left out."""
+    named = object_assets(settings)
+    jobs: list[Any] = [
+        _full_sync(named),
+        _differential_sync(windows),
+        build_record_job(named),
+        dg.define_asset_job(
+            CHECK_TABLES,
+            selection=dg.AssetSelection.checks_for_assets(*(one.table_key for one in named)),
+            description="Compare the tables with the CRM: counts, duplicate ids, freshness.",
+            executor_def=dg.in_process_executor,
+        ),
+    ]
+    if settings.reference_data:
+        jobs.append(_group_job(REFERENCE_DATA, REFERENCE_GROUP, "Read the reference tables anew."))
+    if settings.marketing.enabled:
+        jobs.append(_group_job(MARKETING, MARKETING_GROUP, "Rebuild the marketing models."))
+    return dg.Definitions(jobs=jobs)
+
+
+def _group_job(name: str, group: str, description: str) -> Any:
+    return dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.groups(group),
+        description=description,
+        tags=RETRY_TAGS,
+        executor_def=dg.in_process_executor,
+    )
+
+
+def _full_sync(named: tuple[ObjectAssets, ...]) -> Any:
+    return dg.define_asset_job(
+        FULL_SYNC,
+        selection=dg.AssetSelection.groups(TABLES_GROUP, REFERENCE_GROUP, MARKETING_GROUP),
+        config=full_sync_form(named),
+        description=(
+            "Read every chosen object from its first record to its last, then rebuild the models. "
+            "It may take days and survives restarts: launch it again and it goes on. While it "
+            "runs, differential syncs wait."
+        ),
+        tags=RETRY_TAGS,
+        executor_def=dg.in_process_executor,
+    )
+
+
+def full_sync_form(named: tuple[ObjectAssets, ...]) -> dg.ConfigMapping:
+    """The two questions that the Launchpad asks; the only place where *full* is decided."""
+
+    def to_steps(form: Mapping[str, Any]) -> Mapping[str, Any]:
+        chosen = set(form["objects"]) or {one.object_name for one in named}
+        full = {"mode": "full", "restart": not form["resume"]}
+        return {
+            one.table_op: {"config": full if one.object_name in chosen else {"mode": "skip"}}
+            for one in named
+        }
+
+    choices = dg.Enum("CrmObjects", [dg.EnumValue(one.object_name) for one in named])
+    return dg.ConfigMapping(
+        config_fn=to_steps,
+        config_schema={
+            "objects": dg.Field([choices], default_value=[], description=_OBJECTS_FIELD),
+            "resume": dg.Field(bool, default_value=True, description=_RESUME_FIELD),
+        },
+    )
+
+
+def _differential_sync(windows: dg.PartitionsDefinition[str]) -> Any:
+    # Checks of the tables cost queries and calls, and have a job of their own.
+    tables = dg.AssetSelection.groups(CHANGES_GROUP, TABLES_GROUP).without_checks()
+    return dg.define_asset_job(
+        DIFFERENTIAL_SYNC,
+        selection=tables | dg.AssetSelection.groups(MARKETING_GROUP),
+        partitions_def=windows,
+        description=(
+            "Read what changed since the last completed sync, merge it, and rebuild the models if "
+            "a row is different now. The hour only says where the run is shown."
+        ),
+        tags=RETRY_TAGS,
+        executor_def=dg.in_process_executor,
+    )
+
+
+def build_record_job(named: tuple[ObjectAssets, ...]) -> dg.JobDefinition:
+    """The job that reads one record now; it holds no pool, for it is safe beside every sync."""
+    keys = {one.object_name: one.table_key for one in named}
+
+    @dg.op(description="Reads one record from the CRM and writes it into its table.")
+    def sync_one_record(
+        context: dg.OpExecutionContext, config: RecordConfig, crm: CrmResource
+    ) -> None:
+        with told_as_failure(context):
+            outcome = crm.engine(context).sync_record(
+                config.object, config.record_id, run_id=engine_run_id(context)
+            )
+        facts = {"record_id": config.record_id, **outcome_metadata(outcome)}
+        context.add_output_metadata(facts)
+        # An observation: of the whole table this run says nothing.
+        context.log_event(dg.AssetObservation(keys[config.object], metadata=facts))
+
+    @dg.job(
+        name=SYNC_RECORD,
+        description="Read one record now, whatever else runs: for the person who waits for it.",
+        executor_def=dg.in_process_executor,
+    )
+    def sync_record() -> None:
+        sync_one_record()
+
+    return sync_record

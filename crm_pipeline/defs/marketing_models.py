@@ -1,0 +1,216 @@
+"""The models of dbt_marketing as assets, and dbt's tests as their checks.
+
+One step builds them all, or the chosen ones, as `dbt build` would. In a differential it builds
+nothing, and costs nothing, when no row of any table has changed in this run.
+
+Belongs here: what models and tests are in Dagster, and building them. Does not belong here: finding
+and parsing the project (dbt_project.py), the SQL (dbt_marketing/).
+"""
+
+import json
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import environ
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from crm_pipeline.config.settings import Settings
+from crm_pipeline.defs.dbt_project import DbtProject, connection_variables
+from crm_pipeline.defs.failures import told_as_failure
+from crm_pipeline.defs.metadata import OWNERS
+from crm_pipeline.defs.names import (
+    DIFFERENTIAL_SYNC,
+    MARKETING_GROUP,
+    MARKETING_POOL,
+    MARKETING_STEP,
+)
+from crm_pipeline.defs.resources import CrmResource, engine_run_id
+from crm_pipeline.errors import PermanentError
+from crm_pipeline.warehouse.ledger import outcomes_of
+
+Node = Mapping[str, Any]
+_Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
+_NOTHING_CHANGED = "No row of any table has changed in this run, so the models stay as they are."
+_FAILED = ("error", "fail", "runtime error")
+
+
+def build_marketing_models(settings: Settings, project: DbtProject) -> dg.Definitions:
+    """All models as one step; nothing where the operator wants no models."""
+    nodes = project.manifest()
+    keys = asset_keys(nodes, settings)
+    models = [node for node in nodes["nodes"].values() if node["unique_id"] in keys]
+    if not models:
+        return dg.Definitions()
+
+    @dg.multi_asset(
+        name=MARKETING_STEP,
+        specs=[_spec(node, keys) for node in models if node["resource_type"] == "model"],
+        check_specs=[_check_spec(test, keys) for test in _tests(nodes, keys)],
+        can_subset=True,
+        pool=MARKETING_POOL,
+        description="Builds and tests the marketing models.",
+    )
+    def dbt_marketing(context: dg.AssetExecutionContext, crm: CrmResource) -> Iterator[_Result]:
+        results: Sequence[Node] = ()
+        with told_as_failure(context):
+            crm.require_enabled()
+            is_differential = context.job_name == DIFFERENTIAL_SYNC
+            if is_differential and not changed_rows(crm, engine_run_id(context)):
+                context.log.info(_NOTHING_CHANGED)
+                return
+            chosen = [
+                n["name"] for n in models if keys[n["unique_id"]] in context.selected_asset_keys
+            ]
+            results = build_models(project, crm.warehouse().url, chosen)
+        yield from _told(results, nodes, keys)
+        _require_success(results)
+
+    return dg.Definitions(assets=[dbt_marketing])
+
+
+def changed_rows(crm: CrmResource, run_id: str) -> bool:
+    """Whether any row of any table is different since a run."""
+    facts = ("inserted", "updated", "deleted")
+    return any(row[fact] for row in outcomes_of(crm.warehouse(), run_id) for fact in facts)
+
+
+def asset_keys(nodes: Node, settings: Settings) -> dict[str, dg.AssetKey]:
+    """By dbt's unique id: schema and name, so that a source is the asset of its table."""
+    models = {
+        unique_id: dg.AssetKey([node["schema"], node["alias"]])
+        for unique_id, node in nodes["nodes"].items()
+        if node["resource_type"] == "model"
+    }
+    sources = {
+        unique_id: dg.AssetKey([settings.crm.type, node["identifier"]])
+        for unique_id, node in nodes["sources"].items()
+    }
+    return {**models, **sources}
+
+
+def _spec(node: Node, keys: Mapping[str, dg.AssetKey]) -> dg.AssetSpec:
+    columns = [
+        dg.TableColumn(name, facts.get("data_type") or "", facts.get("description"))
+        for name, facts in node["columns"].items()
+    ]
+    return dg.AssetSpec(
+        keys[node["unique_id"]],
+        deps=[keys[above] for above in node["depends_on"]["nodes"] if above in keys],
+        group_name=MARKETING_GROUP,
+        description=node["description"],
+        kinds={"dbt", "postgres", node["config"]["materialized"]},
+        owners=OWNERS,
+        skippable=True,
+        metadata={
+            "dagster/column_schema": dg.TableSchema(columns=columns),
+            "dagster/relation_identifier": f"{node['schema']}.{node['alias']}",
+        },
+    )
+
+
+def _tests(nodes: Node, keys: Mapping[str, dg.AssetKey]) -> list[Node]:
+    return [
+        node
+        for node in nodes["nodes"].values()
+        if node["resource_type"] == "test" and node.get("attached_node") in keys
+    ]
+
+
+def _check_spec(test: Node, keys: Mapping[str, dg.AssetKey]) -> dg.AssetCheckSpec:
+    column = f" of {test['column_name']}" if test.get("column_name") else ""
+    kind = (test.get("test_metadata") or {}).get("name", "test")
+    return dg.AssetCheckSpec(
+        test["name"],
+        asset=keys[test["attached_node"]],
+        description=test["description"] or f"dbt test {kind}{column}",
+    )
+
+
+def build_models(project: DbtProject, url: str, chosen: Sequence[str]) -> list[Node]:
+    """Run `dbt build`, its output going where this step's output goes.
+
+    Returns:
+        A result for every node; empty only if there was nothing to build.
+
+    Raises:
+        PermanentError: dbt ended before it had built anything.
+    """
+    with tempfile.TemporaryDirectory(dir=project.work, prefix="build-") as folder:
+        target = Path(folder)
+        parsed = project.work / "partial_parse.msgpack"
+        if parsed.exists():
+            shutil.copy(parsed, target)
+        command = [*project.command("build", target=target), "--exclude-resource-type", "unit_test"]
+        code = _run([*command, "--select", *chosen], project.environment(connection_variables(url)))
+        file = target / "run_results.json"
+        if not file.exists():
+            raise PermanentError(
+                f"dbt ended with code {code} before it had built a model. What it said is under "
+                "this step's output."
+            )
+        results: list[Node] = json.loads(file.read_bytes())["results"]
+        return results
+
+
+def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
+    with subprocess.Popen(
+        command, env={**environ, **variables}, stdin=subprocess.DEVNULL
+    ) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            # dbt then cancels the statements that are at work in the warehouse.
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+
+
+def _told(
+    results: Iterable[Node], nodes: Node, keys: Mapping[str, dg.AssetKey]
+) -> Iterator[_Result]:
+    """Models that were built, and tests that were run."""
+    for result in results:
+        node = nodes["nodes"].get(result["unique_id"])
+        if node is None or result["status"] == "skipped":
+            continue
+        if node["resource_type"] == "model" and result["status"] == "success":
+            yield dg.MaterializeResult(
+                asset_key=keys[node["unique_id"]], metadata=_build_metadata(result)
+            )
+        elif node.get("attached_node") in keys:
+            yield _check_result(node, result, keys)
+
+
+def _build_metadata(result: Node) -> dict[str, Any]:
+    facts: dict[str, Any] = {"seconds": round(result["execution_time"], 3)}
+    rows = (result.get("adapter_response") or {}).get("rows_affected", -1)
+    if rows >= 0:
+        facts["dagster/row_count"] = rows
+    return facts
+
+
+def _check_result(test: Node, result: Node, keys: Mapping[str, dg.AssetKey]) -> dg.AssetCheckResult:
+    is_warning = test["config"]["severity"].lower() == "warn" or result["status"] == "warn"
+    severity = dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckResult(
+        asset_key=keys[test["attached_node"]],
+        check_name=test["name"],
+        passed=result["status"] == "pass",
+        severity=severity,
+        description=result["message"],
+        metadata={"failing_rows": result["failures"] or 0},
+    )
+
+
+def _require_success(results: Iterable[Node]) -> None:
+    failed = [r for r in results if r["status"] in _FAILED]
+    if failed:
+        told = "\n".join(f"{r['unique_id']}: {r['message']}" for r in failed)
+        raise dg.Failure(
+            description=f"dbt built what it could; this failed:\n{told}", allow_retries=False
+        )

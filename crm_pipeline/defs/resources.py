@@ -1,0 +1,125 @@
+"""What every asset, job and tick is given: this installation, and its engine once one is needed.
+
+Belongs here: how Dagster's life cycle opens and closes an engine. Does not belong here: how an
+engine is put together (sync/assembly.py) and what is done with it.
+"""
+
+import os
+import platform
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from crm_pipeline.errors import SyncsDisabled
+from crm_pipeline.sync.assembly import Installation
+from crm_pipeline.sync.engine import SyncEngine
+from crm_pipeline.warehouse.connection import Warehouse
+
+WORKER_TAG = "crm_pipeline/worker"
+"""Run tag: `host:boot:pid:start` of the process that does the run's work; the reaper looks it up."""
+
+_SWITCHED_OFF = (
+    "Syncs are disabled: nothing was read or written. Set `syncs_enabled: true` in the settings "
+    "file to go on."
+)
+
+
+class CrmResource(dg.ConfigurableResource[Any]):
+    """This installation. One engine per process, opened by whoever needs it first.
+
+    Opening is left to the steps, so that a wrong setting or a database that is down fails a step
+    with a sentence, and so that runs of a switched-off installation touch nothing at all.
+    """
+
+    _engine: SyncEngine | None = PrivateAttr(None)
+    _open: ExitStack = PrivateAttr(default_factory=ExitStack)
+
+    def engine(self, context: dg.OpExecutionContext | dg.AssetExecutionContext) -> SyncEngine:
+        """The engine, logged in to the organisation that the warehouse belongs to.
+
+        Raises:
+            CrmPipelineError: any verdict; see there.
+        """
+        if self._engine is None:
+            self.require_enabled()
+            context.instance.add_run_tags(context.run_id, {WORKER_TAG: this_worker()})
+            engine = self._open.enter_context(Installation.from_environment().engine())
+            engine.claim_organization()
+            self._engine = engine
+        return self._engine
+
+    def require_enabled(self) -> None:
+        """Refuse before anything is touched.
+
+        Raises:
+            SyncsDisabled: the operator's switch is off.
+        """
+        if not self.are_syncs_enabled():
+            raise SyncsDisabled(_SWITCHED_OFF)
+
+    def warehouse(self) -> Warehouse:
+        """The warehouse as it is, possibly without a single table yet; for ticks."""
+        installation = Installation.from_environment()
+        return Warehouse(installation.database_url(), crm_schema=installation.settings.crm.type)
+
+    def are_syncs_enabled(self) -> bool:
+        """The off switch as the settings file says it now."""
+        return Installation.from_environment().settings.syncs_enabled
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Give the CRM's connections back at the end of the run."""
+        del context
+        self._engine = None
+        self._open.close()
+
+
+def this_worker() -> str:
+    """Names this process so that it can be told from another one with its number."""
+    return f"{platform.node()}:{_boot()}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def is_worker_alive(worker: str) -> bool | None:
+    """Whether the process is still there; None when it was on a machine that we cannot see."""
+    host, boot, pid, started = worker.split(":")
+    if host != platform.node():
+        return None
+    if boot != _boot():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return _started(int(pid)) == started
+
+
+def _boot() -> str:
+    file = Path("/proc/sys/kernel/random/boot_id")
+    return file.read_text().strip() if file.exists() else "unknown"
+
+
+def _started(pid: int) -> str:
+    """When the process began, in the kernel's ticks; `ended` for one that only waits for burial."""
+    try:
+        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "unknown"
+    return "ended" if facts[0] == "Z" else facts[19]
+
+
+def engine_run_id(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> str:
+    """The owner of leases and ledger rows: the first run of a chain of retries.
+
+    A retry thus takes over its dead predecessor's leases at once, and goes on with what that had
+    staged; the epoch in the lease still fences the two off from each other.
+    """
+    return context.run.root_run_id or context.run_id
+
+
+def build_resources() -> dict[str, object]:
+    """The resources of a real installation."""
+    return {"crm": CrmResource()}

@@ -1,0 +1,83 @@
+"""When syncs start by themselves.
+
+Belongs here: cron lines and what a tick decides. Does not belong here: reasons that several ticks
+share (ticks.py); a schedule of the full sync, which only people launch.
+"""
+
+import dagster as dg
+
+from crm_pipeline.config.settings import Settings
+from crm_pipeline.defs.crm_objects import object_assets
+from crm_pipeline.defs.names import CHECK_TABLES, DIFFERENTIAL_SYNC, FULL_SYNC, REFERENCE_DATA
+from crm_pipeline.defs.partitions import window_key
+from crm_pipeline.defs.resources import CrmResource
+from crm_pipeline.defs.ticks import look_around, switched_off, unfinished_run
+
+DIFFERENTIAL_SCHEDULE = "differential_schedule"
+_DAILY_REFERENCE = "20 3 * * *"
+_DAILY_CHECKS = "40 5 * * *"
+_Answer = dg.RunRequest | dg.SkipReason
+
+
+def build_schedules(settings: Settings) -> dg.Definitions:
+    """The differential schedule and the daily ones, all running from the start."""
+    schedules = [_differential(settings)]
+    if settings.reference_data:
+        schedules.append(_daily(REFERENCE_DATA, _DAILY_REFERENCE))
+    if object_assets(settings):
+        schedules.append(_daily(CHECK_TABLES, _DAILY_CHECKS))
+    return dg.Definitions(schedules=schedules)
+
+
+def _differential(settings: Settings) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=DIFFERENTIAL_SCHEDULE,
+        job_name=DIFFERENTIAL_SYNC,
+        cron_schedule=settings.differential.cron_schedule,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Reads what changed, unless another sync is at work or syncs are disabled.",
+    )
+    def differential_schedule(context: dg.ScheduleEvaluationContext, crm: CrmResource) -> _Answer:
+        """One differential per tick, or a reason.
+
+        | what a tick finds | answer |
+        |---|---|
+        | syncs disabled, settings unreadable, warehouse down | skip, with the sentence |
+        | a full sync queued, running, or about to be retried | skip |
+        | any lease on an object, also the CLI's or another deployment's | skip |
+        | a differential queued or running | skip: no backlog when runs outlast the interval |
+        | no object was ever fully synced | skip: launch full_sync first |
+        | none of these | one run for the hour that is open or just ended |
+
+        After days without a daemon only the newest tick is evaluated: one run closes the gap.
+        """
+        _, reason = look_around(crm, context.instance, settings)
+        if reason is not None:
+            return dg.SkipReason(reason)
+        tick = context.scheduled_execution_time
+        return dg.RunRequest(run_key=tick.isoformat(), partition_key=window_key(tick))
+
+    return differential_schedule
+
+
+def _daily(job: str, cron_schedule: str) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=f"{job}_schedule",
+        job_name=job,
+        cron_schedule=cron_schedule,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Launches {job} once a day, unless a full sync is at work.",
+    )
+    def daily(context: dg.ScheduleEvaluationContext, crm: CrmResource) -> _Answer:
+        """One run a day; none while syncs are disabled, a full sync works, or one still waits."""
+        reason = switched_off(crm)
+        if reason is not None:
+            return dg.SkipReason(reason)
+        for other in (FULL_SYNC, job):
+            if run := unfinished_run(context.instance, other):
+                return dg.SkipReason(f"{other} is not over yet (run {run.run_id}).")
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    return daily

@@ -1,0 +1,26 @@
+{{ config(enabled=is_synced('lead')) }}
+
+{{ stage_records('lead', 'lead', [
+    ('id', 'text', 'lead_id'),
+    ('firstname', 'text', 'first_name'),
+    ('lastname', 'text', 'last_name'),
+    ('name', 'text', 'full_name'),
+    ('email', 'text', 'email'),
+    ('phone', 'text', 'phone'),
+    ('mobilephone', 'text', 'mobile_phone'),
+    ('company', 'text', 'company'),
+    ('title', 'text', 'title'),
+    ('industry', 'text', 'industry'),
+    ('country', 'text', 'country'),
+    ('status', 'text', 'status'),
+    ('leadsource', 'text', 'lead_source'),
+    ('rating', 'text', 'rating'),
+    ('isconverted', 'boolean', 'is_converted'),
+    ('converteddate', 'date', 'converted_on'),
+    ('convertedcontactid', 'text', 'converted_contact_id'),
+    ('convertedaccountid', 'text', 'converted_account_id'),
+    ('ownerid', 'text', 'owner_id'),
+    ('hasoptedoutofemail', 'boolean', 'has_opted_out_of_email'),
+    ('emailbounceddate', 'timestamptz', 'email_bounced_at'),
+    ('createddate', 'timestamptz', 'created_at'),
+]) }}
