@@ -11,11 +11,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import orjson
+import stamina.instrumentation
 from rich import box
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
+
+_log = logging.getLogger(__name__)
 
 
 def stdout() -> Console:
@@ -40,6 +43,12 @@ def configure_logging(*, verbose: bool) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
     if verbose:
         logging.getLogger("crm_pipeline").setLevel(logging.DEBUG)
+    # Its own hook would write to stdout where structlog happens to be installed.
+    stamina.instrumentation.set_on_retry_hooks([_tell_retry])
+
+
+def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    _log.info("%s Trying again in %.1f s.", details.caused_by, details.wait_for)
 
 
 def print_json(document: object) -> None:

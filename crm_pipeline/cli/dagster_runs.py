@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -49,8 +50,9 @@ _JOBS: dict[str, Callable[[], dg.JobDefinition]] = {
 }
 
 
+@cache
 def definitions() -> dg.Definitions:
-    """The installation's definitions, loaded anew: settings may have changed."""
+    """The installation's definitions; loaded once, for Dagster asks for a job many times."""
     loaded = importlib.import_module(MODULE)
     given: object = loaded.defs
     found = given() if callable(given) and not isinstance(given, dg.Definitions) else given
@@ -137,7 +139,10 @@ def failures_of(events: Sequence[dg.DagsterEvent]) -> tuple[CrmPipelineError, ..
             name = str(verdict.value) if verdict is not None else ""
             found.setdefault(facts.description, _verdict(name, facts.description))
         elif event.step_failure_data.error is not None:
-            sentence = f"{event.step_key}: {event.step_failure_data.error.message.strip()}"
+            error = event.step_failure_data.error
+            while error.cause is not None:
+                error = error.cause
+            sentence = f"{event.step_key}: {error.message.strip()}"
             found.setdefault(sentence, PermanentError(sentence))
     return tuple(found.values())
 
@@ -162,13 +167,13 @@ def scheduled_request(
     loaded = definitions()
     repository = loaded.get_repository_def()
     schedule = repository.get_schedule_def(SCHEDULE)
-    context = dg.build_schedule_context(
+    with dg.build_schedule_context(
         instance=instance,
         scheduled_execution_time=_last_tick(datetime.now(UTC), interval_minutes),
         repository_def=repository,
         resources=loaded.resources,
-    )
-    tick = schedule.evaluate_tick(context)
+    ) as context:
+        tick = schedule.evaluate_tick(context)
     for request in tick.run_requests or ():
         partition = {"dagster/partition": request.partition_key} if request.partition_key else {}
         return request.run_config or {}, {**request.tags, **partition}

@@ -115,5 +115,6 @@ def _report(error: Exception, code: int, verbose: bool) -> int:  # noqa: FBT001 
 
 
 def _report_sentence(sentence: str, code: int) -> int:
-    stderr().print(sentence, markup=False)
+    if sentence:
+        stderr().print(sentence, markup=False)
     return code

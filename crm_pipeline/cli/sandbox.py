@@ -29,7 +29,13 @@ def serve(
     home: Annotated[
         Path | None, typer.Option(help="Keep the org in this folder; without it, it is forgotten.")
     ] = None,
-    records: Annotated[int, typer.Option(help="Leads to invent in an empty org.")] = 20_000,
+    records: Annotated[int, typer.Option(help="Records to invent in an empty org.")] = 20_000,
+    load: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Fill it from files: sObject tree JSON, a plan, a folder, or Object.csv."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed invents the same people.")] = 1,
     live_seconds: Annotated[
         float, typer.Option(help="Edit records this often; 0 leaves the org alone.")
@@ -51,5 +57,6 @@ def serve(
         seed=seed,
         live_seconds=live_seconds,
         tls=tls,
+        load=load or (),
         announce=lambda line: console.print(line, markup=False),
     )

@@ -93,6 +93,7 @@ def read_standing(environment: Environment, settings: Settings, now: datetime) -
         objects=[],
     )
     rows: list[dict[str, object]] = []
+    does_answer = True
     try:
         warehouse = _warehouse(environment, settings)
         if warehouse is None:
@@ -106,8 +107,8 @@ def read_standing(environment: Environment, settings: Settings, now: datetime) -
     except psycopg.errors.UndefinedTable:
         standing.missing = "The database holds nothing yet; `crm-pipeline sync full` fills it."
     except CrmPipelineError as error:
-        standing.missing = str(error)
-    standing.objects = _joined(settings, rows, known=standing.missing is None)
+        standing.missing, does_answer = str(error), False
+    standing.objects = _joined(settings, rows, known=does_answer)
     return standing
 
 

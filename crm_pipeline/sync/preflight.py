@@ -18,7 +18,7 @@ from crm_pipeline.config.names import did_you_mean, listed
 from crm_pipeline.config.object_settings import ObjectSettings
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.crm.port import CrmConnector, OrgIdentity, ReadRequest
-from crm_pipeline.errors import CrmPipelineError, FieldUnavailable
+from crm_pipeline.errors import CrmPipelineError, FieldUnavailable, TransientError
 from crm_pipeline.model.objects import CrmObject, Direction, ObjectSelection
 from crm_pipeline.sync.reference import REFERENCE_DATASETS
 from crm_pipeline.warehouse.connection import Warehouse
@@ -84,6 +84,9 @@ def run_preflight(
     try:
         identity = connector.identity()
         findings.append(_fine("CRM", _who(identity)))
+    except TransientError as error:
+        remedy = "Check the login address (SALESFORCE_LOGIN_URL) and the network, then try again."
+        findings.append(_problem("CRM", str(error), remedy))
     except CrmPipelineError as error:
         findings.append(_problem("CRM", str(error)))
     warehouse: Warehouse | None = None
