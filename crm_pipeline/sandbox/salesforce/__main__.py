@@ -15,7 +15,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Serve a simulated Salesforce org on loopback.")
     parser.add_argument("--port", type=int, default=8089)
     parser.add_argument("--home", type=Path, help="keep the org here; without it, it is private")
-    parser.add_argument("--records", type=int, default=20_000, help="leads to invent at first")
+    parser.add_argument("--records", type=int, default=20_000, help="records to invent at first")
+    parser.add_argument(
+        "--load", type=Path, action="append", default=[], help="sObject tree JSON or Object.csv"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--live-seconds", type=float, default=0.0, help="edit records this often")
     parser.add_argument("--tls", action="store_true", help="HTTPS with a certificate of its own")
@@ -31,6 +34,7 @@ def main() -> None:
         tls=given.tls,
         tls_cert=given.tls_cert,
         tls_key=given.tls_key,
+        load=given.load,
         announce=_announce,
     )
 

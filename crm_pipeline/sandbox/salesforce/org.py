@@ -64,6 +64,7 @@ class SandboxOrg:
         self._revision = 0
         self._formula = threading.local()
         self._ensure_user()
+        self._ensure_organization()
 
     def _identity(self, given: str | None) -> str:
         kept = given or self.store.meta("organization_id") or identifiers.make_id("00D", 1)
@@ -90,6 +91,27 @@ class SandboxOrg:
         }
         definition = self.catalogue.object("User")
         self.create("User", {name: one for name, one in facts.items() if definition.field(name)})
+
+    def _ensure_organization(self) -> None:
+        """Every org can name itself, an empty one too."""
+        is_there = not self.catalogue.has("Organization") or self.get(
+            "Organization", self.organization_id
+        )
+        if is_there:
+            return
+        facts: Row = {
+            "Id": self.organization_id,
+            "Name": self.name,
+            "OrganizationType": "Developer Edition",
+            "IsSandbox": True,
+            "InstanceName": "SBX1",
+            "DefaultLocaleSidKey": "en_US",
+            "LanguageLocaleKey": "en_US",
+            "TimeZoneSidKey": "GMT",
+        }
+        definition = self.catalogue.object("Organization")
+        facts = {name: one for name, one in facts.items() if definition.field(name)}
+        self.create("Organization", facts)
 
     @property
     def revision(self) -> int:

@@ -72,8 +72,6 @@ def seed_staff(org: SandboxOrg, cast: Cast, counts: Counter[str]) -> Staff:
             for name, api in _RECORD_TYPES
         ],
     )
-    if org.get("Organization", org.organization_id) is None:
-        make("Organization", [_organization(org)])
     return Staff(
         tuple(active),
         tuple(queue for queue, kind in owned if kind == "Lead"),
@@ -103,17 +101,4 @@ def _user(cast: Cast, place: int) -> dict[str, Any]:
         "Phone": cast.phone(person.language),
         "IsActive": place < USERS - INACTIVE_USERS,
         **cast.address(person.language),
-    }
-
-
-def _organization(org: SandboxOrg) -> dict[str, Any]:
-    return {
-        "Id": org.organization_id,
-        "Name": org.name,
-        "OrganizationType": "Developer Edition",
-        "IsSandbox": True,
-        "InstanceName": "SBX1",
-        "DefaultLocaleSidKey": "en_US",
-        "LanguageLocaleKey": "en_US",
-        "TimeZoneSidKey": "GMT",
     }

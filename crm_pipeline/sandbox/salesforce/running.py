@@ -10,7 +10,8 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,16 +146,19 @@ def serve(
     tls: bool = False,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
+    load: Sequence[Path] = (),
     announce: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Serve until interrupted; a home that has records already goes on with them.
 
+    `load` are files that real tools write: sObject tree JSON, plans or folders of them, and CSV
+    exports named after their object.
     `live_seconds` above 0 lets simulated sales people edit records that often.
     """
     org = SandboxOrg(home / "org.sqlite" if home else None)
     app = create_app(org, ServerSettings())
     try:
-        _populate(org, records, seed, announce)
+        _populate(org, records, seed, load, announce)
         files = _tls_files(home, tls_cert, tls_key, tls=tls)
         listener = _listener(port)
         settings = app.server.settings
@@ -181,13 +185,29 @@ def _tls_files(
     return make_certificates((home or Path(tempfile.mkdtemp(prefix="sandbox-tls-"))) / "tls")
 
 
-def _populate(org: SandboxOrg, records: int, seed: int, announce: Callable[[str], None]) -> None:
-    if org.store.meta("populated") or records <= 0:
+def _populate(
+    org: SandboxOrg,
+    records: int,
+    seed: int,
+    load: Sequence[Path],
+    announce: Callable[[str], None],
+) -> None:
+    """Invent people, then load files; an org that was filled before is left as it is."""
+    if org.store.meta("populated"):
         return
-    announce(f"Inventing {records} leads ...")
-    people = importlib.import_module("crm_pipeline.sandbox.salesforce.people")
-    people.seed_org(org, records=records, seed=seed)
-    org.store.set_meta("populated", "yes")
+    if records > 0:
+        announce(f"Inventing {records:,} records ...")
+        people = importlib.import_module("crm_pipeline.sandbox.salesforce.people")
+        people.seed_org(org, records=records, seed=seed)
+    exports = [path for path in load if path.suffix.lower() == ".csv"]
+    importer = importlib.import_module("crm_pipeline.sandbox.salesforce.importer").Importer(org)
+    loaded = Counter(importer.tree([path for path in load if path not in exports]))
+    for export in exports:
+        loaded[export.stem] += importer.csv(export.stem, export)
+    for name, count in loaded.items():
+        announce(f"Loaded {count:,} {name}")
+    if records > 0 or load:
+        org.store.set_meta("populated", "yes")
 
 
 def _start_living(org: SandboxOrg, seconds: float, seed: int) -> None:
