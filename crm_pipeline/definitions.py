@@ -42,7 +42,7 @@ def build_definitions(
         build_reference_data(settings),
         _marketing(settings, home),
         build_checks(settings),
-        build_jobs(settings, windows),
+        build_jobs(settings),
         build_schedules(settings),
         build_sensors(settings),
     )

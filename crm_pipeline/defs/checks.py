@@ -2,7 +2,7 @@
 
 | check | says | costs |
 |---|---|---|
-| row_count_parity | the table holds as many records as the CRM, or the difference is explained | 1-2 calls |
+| row_count_parity | as many records as the CRM, or the gap is explained | 1-2 calls |
 | unique_ids | no id stands in two rows | a query |
 | freshness | the watermark is no older than three intervals; a warning | a query |
 

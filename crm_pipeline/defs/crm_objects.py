@@ -7,7 +7,7 @@ from a missing partition, by which differentials elsewhere turned into rebuilds.
 | the table's config | this run has staged changes | what happens |
 |---|---|---|
 | changes (default) | yes | they are merged |
-| changes (default) | no: the asset alone, from the UI, or a retry | a whole differential of this object |
+| changes (default) | no: the asset alone, or a retry | a whole differential of this object |
 | full | - | everything is read, an interrupted full sync is continued |
 | skip | - | nothing; the log says so |
 

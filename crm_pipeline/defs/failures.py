@@ -1,10 +1,10 @@
 """Verdicts of our error tree in Dagster's words.
 
-| error | step | run |
+| error | step fails with | run |
 |---|---|---|
-| TransientError, or the database went away | failed, the sentence as description | retried from the failed steps, twice at most |
-| UsageError, PermanentError, Interrupted | the same | not retried: trying again cannot help, or the next tick does it |
-| anything else | failed with its stack trace: a bug | not retried |
+| TransientError, or the database went away | the sentence | retried from there, twice at most |
+| UsageError, PermanentError, Interrupted | the sentence | not retried: it would not help |
+| anything else | a stack trace: a bug | not retried |
 
 The daemon that retries runs reads tags, not verdicts: every job says "no retry after a failed step"
 and a transient verdict overrules it for its run. Runs whose worker died are always retried.
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 import dagster as dg
 import psycopg
 
+from crm_pipeline.defs.resources import RunContext
 from crm_pipeline.errors import CrmPipelineError, TransientError
 
 RETRY_AFTER_STEP_FAILURE = "dagster/retry_on_asset_or_op_failure"
@@ -30,9 +31,7 @@ RETRY_TAGS = {
 
 
 @contextmanager
-def told_as_failure(
-    context: dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
-) -> Iterator[None]:
+def told_as_failure(context: RunContext) -> Iterator[None]:
     """End the step with the error's own sentence, and tell the daemon whether to try again."""
     run = context.run
     try:

@@ -2,8 +2,8 @@
 
 | job | reads | launched by |
 |---|---|---|
-| full_sync | everything of the chosen objects, reference data, models | people only, no schedule ever |
-| differential_sync | what changed since the watermark, models if a row changed | its schedule, or people |
+| full_sync | everything of the chosen objects, reference data | people, never a schedule |
+| differential_sync | what changed since the watermark | its schedule, or people |
 | sync_record | one record | people |
 | reference_data | reference tables | a daily schedule, or people |
 | marketing | nothing; rebuilds the models | a sensor after half-failed syncs, or people |
@@ -53,12 +53,12 @@ class RecordConfig(dg.Config):
     record_id: str = Field(description="The record's id, 15 or 18 characters.")
 
 
-def build_jobs(settings: Settings, windows: dg.PartitionsDefinition[str]) -> dg.Definitions:
+def build_jobs(settings: Settings) -> dg.Definitions:
     """Every job; those over groups that the settings leave empty are left out."""
     named = object_assets(settings)
     jobs: list[Any] = [
         _full_sync(named),
-        _differential_sync(windows),
+        _differential_sync(),
         build_record_job(named),
         dg.define_asset_job(
             CHECK_TABLES,
@@ -105,10 +105,11 @@ def full_sync_form(named: tuple[ObjectAssets, ...]) -> dg.ConfigMapping:
     def to_steps(form: Mapping[str, Any]) -> Mapping[str, Any]:
         chosen = set(form["objects"]) or {one.object_name for one in named}
         full = {"mode": "full", "restart": not form["resume"]}
-        return {
+        steps = {
             one.table_op: {"config": full if one.object_name in chosen else {"mode": "skip"}}
             for one in named
         }
+        return {"ops": steps}
 
     choices = dg.Enum("CrmObjects", [dg.EnumValue(one.object_name) for one in named])
     return dg.ConfigMapping(
@@ -120,13 +121,12 @@ def full_sync_form(named: tuple[ObjectAssets, ...]) -> dg.ConfigMapping:
     )
 
 
-def _differential_sync(windows: dg.PartitionsDefinition[str]) -> Any:
+def _differential_sync() -> Any:
     # Checks of the tables cost queries and calls, and have a job of their own.
     tables = dg.AssetSelection.groups(CHANGES_GROUP, TABLES_GROUP).without_checks()
     return dg.define_asset_job(
         DIFFERENTIAL_SYNC,
         selection=tables | dg.AssetSelection.groups(MARKETING_GROUP),
-        partitions_def=windows,
         description=(
             "Read what changed since the last completed sync, merge it, and rebuild the models if "
             "a row is different now. The hour only says where the run is shown."

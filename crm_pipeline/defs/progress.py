@@ -45,7 +45,7 @@ class ProgressObserver:
     def _observe(self, progress: Progress) -> None:
         self._observed_at = time.monotonic()
         self._observed_percent = progress.percent or 0.0
-        metadata: dict[str, dg.MetadataValue[int] | dg.MetadataValue[float]] = {
+        metadata: dict[str, dg.IntMetadataValue | dg.FloatMetadataValue] = {
             "records_read": dg.MetadataValue.int(progress.records_read)
         }
         if progress.percent is not None:

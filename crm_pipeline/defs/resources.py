@@ -13,18 +13,16 @@ from typing import Any
 import dagster as dg
 from pydantic import PrivateAttr
 
-from crm_pipeline.errors import SyncsDisabled
-from crm_pipeline.sync.assembly import Installation
+from crm_pipeline.sync.assembly import Installation, SyncSwitch
 from crm_pipeline.sync.engine import SyncEngine
 from crm_pipeline.warehouse.connection import Warehouse
 
 WORKER_TAG = "crm_pipeline/worker"
-"""Run tag: `host:boot:pid:start` of the process that does the run's work; the reaper looks it up."""
+"""Run tag: `host:boot:pid:start` of the process that does the work; the reaper looks it up."""
 
-_SWITCHED_OFF = (
-    "Syncs are disabled: nothing was read or written. Set `syncs_enabled: true` in the settings "
-    "file to go on."
-)
+
+RunContext = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+"""What a step knows of its run."""
 
 
 class CrmResource(dg.ConfigurableResource[Any]):
@@ -37,18 +35,16 @@ class CrmResource(dg.ConfigurableResource[Any]):
     _engine: SyncEngine | None = PrivateAttr(None)
     _open: ExitStack = PrivateAttr(default_factory=ExitStack)
 
-    def engine(self, context: dg.OpExecutionContext | dg.AssetExecutionContext) -> SyncEngine:
-        """The engine, logged in to the organisation that the warehouse belongs to.
+    def engine(self, context: RunContext) -> SyncEngine:
+        """The engine, with its settings pinned as they were when it was opened.
 
         Raises:
             CrmPipelineError: any verdict; see there.
         """
         if self._engine is None:
             self.require_enabled()
-            context.instance.add_run_tags(context.run_id, {WORKER_TAG: this_worker()})
-            engine = self._open.enter_context(Installation.from_environment().engine())
-            engine.claim_organization()
-            self._engine = engine
+            context.instance.add_run_tags(context.run.run_id, {WORKER_TAG: this_worker()})
+            self._engine = self._open.enter_context(Installation.from_environment().engine())
         return self._engine
 
     def require_enabled(self) -> None:
@@ -57,8 +53,7 @@ class CrmResource(dg.ConfigurableResource[Any]):
         Raises:
             SyncsDisabled: the operator's switch is off.
         """
-        if not self.are_syncs_enabled():
-            raise SyncsDisabled(_SWITCHED_OFF)
+        SyncSwitch(Installation.from_environment().environment.config_file).require()
 
     def warehouse(self) -> Warehouse:
         """The warehouse as it is, possibly without a single table yet; for ticks."""
@@ -111,13 +106,13 @@ def _started(pid: int) -> str:
     return "ended" if facts[0] == "Z" else facts[19]
 
 
-def engine_run_id(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> str:
+def engine_run_id(context: RunContext) -> str:
     """The owner of leases and ledger rows: the first run of a chain of retries.
 
     A retry thus takes over its dead predecessor's leases at once, and goes on with what that had
     staged; the epoch in the lease still fences the two off from each other.
     """
-    return context.run.root_run_id or context.run_id
+    return context.run.root_run_id or context.run.run_id
 
 
 def build_resources() -> dict[str, object]:

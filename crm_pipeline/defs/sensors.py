@@ -17,14 +17,14 @@ from crm_pipeline.defs.marketing_models import changed_rows
 from crm_pipeline.defs.names import DIFFERENTIAL_SYNC, FULL_SYNC, MARKETING, MARKETING_STEP
 from crm_pipeline.defs.partitions import window_key
 from crm_pipeline.defs.resources import WORKER_TAG, CrmResource, is_worker_alive
-from crm_pipeline.defs.ticks import look_around, switched_off, unfinished_run
+from crm_pipeline.defs.ticks import look_around, switched_off
 from crm_pipeline.errors import CrmPipelineError
 from crm_pipeline.warehouse.lease import running_syncs
 
 QUIET_SECONDS = 120
 """A run younger than this is left alone: its worker may still be starting."""
 UNKNOWN_WORKER_QUIET_SECONDS = 900
-"""Where we cannot see the worker's machine, silence must last longer before a run counts as dead."""
+"""Where we cannot see the worker's machine, silence must last longer before we call it dead."""
 _FINISHED = (
     dg.DagsterRunStatus.SUCCESS,
     dg.DagsterRunStatus.FAILURE,
@@ -69,7 +69,7 @@ def _catch_up(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason("No full sync has ended since the last look.")
         newest = max(ended, key=lambda record: record.end_time or 0)
         end = newest.end_time or 0
-        if not any(_spans_tick(record, interval) for record in ended) or _was_launched_after(
+        if not any(_held_back(record, interval) for record in ended) or _was_launched_after(
             context.instance, end
         ):
             context.update_cursor(str(end))
@@ -91,10 +91,14 @@ def _finished(instance: DagsterInstance, job: str) -> Sequence[RunRecord]:
     return instance.get_run_records(wanted, limit=_LOOKED_AT)
 
 
-def _spans_tick(record: RunRecord, interval: int) -> bool:
-    """Whether a tick was due between its launch and its end; intervals divide the day evenly."""
+def _held_back(record: RunRecord, interval: int) -> bool:
     begin = record.create_timestamp.timestamp()
-    return int(begin // interval) < int((record.end_time or begin) // interval)
+    return spans_tick(begin, record.end_time or begin, interval)
+
+
+def spans_tick(begin: float, end: float, interval: int) -> bool:
+    """Whether a tick was due after one instant and up to another; intervals divide days evenly."""
+    return int(begin // interval) < int(end // interval)
 
 
 def _was_launched_after(instance: DagsterInstance, moment: float) -> bool:
