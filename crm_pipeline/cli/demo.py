@@ -38,6 +38,7 @@ OBJECTS = (
     "Event_Registration__c",
 )
 LIVE_SECONDS = 5.0
+_IN_THE_BIN = 12
 _HOME = Path(".crm_pipeline") / "demo"
 _ONCE = "once"
 _MARK = "this_is_a_demo"
@@ -146,6 +147,8 @@ def set_stage(
     story.tell("PostgreSQL runs, and its control tables are there.")
     wait_for_org(supervisor, org)
     story.tell(f"The sandbox org answers at {org.address} with {org.record_count():,} records.")
+    # Something to bring back later: an org that people work in has a full recycle bin.
+    org.edit(deletes=_IN_THE_BIN)
     if not environment.config_file.exists():
         connector = make_connector(crm, environment)
         try:

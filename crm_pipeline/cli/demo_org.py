@@ -7,6 +7,7 @@ here: the org itself (sandbox/).
 import json
 import os
 import sys
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from crm_pipeline.cli.services import free_port
 from crm_pipeline.cli.supervisor import Service, Supervisor
-from crm_pipeline.errors import TransientError
+from crm_pipeline.errors import PermanentError, TransientError
 
 _FOREIGN = (
     "CRM_PIPELINE_DATABASE_URL",
@@ -44,15 +45,20 @@ class DemoOrg:
         """Records of every kind."""
         return sum(self._ask("/sandbox/health")["records"].values())
 
-    def edit(self, *, updates: int, inserts: int, deletes: int, undeletes: int) -> dict[str, Any]:
-        """Let that many records change at once, as people in the org would change them."""
-        counts = {
-            "updates": updates,
-            "inserts": inserts,
-            "deletes": deletes,
-            "undeletes": undeletes,
-        }
-        return self._ask("/sandbox/live", counts)
+    def edit(self, **counts: int) -> dict[str, Any]:
+        """Let that many records change at once, as people in the org would change them.
+
+        Args:
+            **counts: of `updates`, `inserts`, `deletes` and `undeletes`.
+
+        Raises:
+            PermanentError: the org has not enough records for it.
+        """
+        try:
+            return self._ask("/sandbox/live", counts)
+        except urllib.error.HTTPError as error:
+            reason = error.read().decode(errors="replace")
+            raise PermanentError(f"The sandbox org refuses the edits: {reason}") from error
 
     def _ask(self, path: str, body: object = None) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310 - our own http address
