@@ -81,14 +81,13 @@ def run(arguments: Sequence[str]) -> int:
     except CrmPipelineError as error:
         return _report(error, EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED, verbose)
     except (KeyboardInterrupt, typer.Abort):
-        stderr().print(
-            "Interrupted. Nothing is lost: the next sync goes on where this one stopped."
-        )
-        return EXIT_INTERRUPTED
+        code = EXIT_INTERRUPTED
     except Exception as error:
         if (usage := _usage_sentence(error)) is not None:
             return _report_sentence(usage, EXIT_USAGE)
         return _report(error, EXIT_FAILED, verbose)
+    if code == EXIT_INTERRUPTED:
+        stderr().print("Stopped. Nothing is lost: the next sync goes on where this one ended.")
     return int(code or 0)
 
 

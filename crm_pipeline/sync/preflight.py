@@ -22,7 +22,7 @@ from crm_pipeline.errors import CrmPipelineError, FieldUnavailable, TransientErr
 from crm_pipeline.model.objects import CrmObject, Direction, ObjectSelection
 from crm_pipeline.sync.reference import REFERENCE_DATASETS
 from crm_pipeline.warehouse.connection import Warehouse
-from crm_pipeline.warehouse.schema import WIDENINGS, TableShape, column_types, table_shape
+from crm_pipeline.warehouse.schema import WIDENINGS, column_types, table_shape
 
 
 class Severity(StrEnum):
@@ -53,10 +53,6 @@ def _fine(subject: str, sentence: str) -> Finding:
     return Finding(Severity.FINE, subject, sentence)
 
 
-def _notice(subject: str, sentence: str, remedy: str) -> Finding:
-    return Finding(Severity.NOTICE, subject, sentence, remedy)
-
-
 def _problem(subject: str, sentence: str, remedy: str = "") -> Finding:
     return Finding(Severity.PROBLEM, subject, sentence, remedy)
 
@@ -74,7 +70,8 @@ def run_preflight(
     findings: list[Finding] = []
     if not settings.syncs_enabled:
         findings.append(
-            _notice(
+            Finding(
+                Severity.NOTICE,
                 "settings",
                 "Syncs are disabled: nothing moves in either direction.",
                 "Set `syncs_enabled: true` in the settings file when you want them to run.",
@@ -83,7 +80,13 @@ def run_preflight(
     identity: OrgIdentity | None = None
     try:
         identity = connector.identity()
-        findings.append(_fine("CRM", _who(identity)))
+        findings.append(
+            _fine(
+                "CRM",
+                f"Logged in to {identity.organization_name} ({identity.organization_id}) as "
+                f"{identity.user_name}.",
+            )
+        )
     except TransientError as error:
         remedy = "Check the login address (SALESFORCE_LOGIN_URL) and the network, then try again."
         findings.append(_problem("CRM", str(error), remedy))
@@ -91,22 +94,14 @@ def run_preflight(
         findings.append(_problem("CRM", str(error)))
     warehouse: Warehouse | None = None
     try:
-        warehouse = open_warehouse()
-        findings.extend(_warehouse(warehouse, identity))
+        opened = open_warehouse()
+        findings.extend(_warehouse(opened, identity))
+        warehouse = opened
     except CrmPipelineError as error:
         findings.append(_problem("warehouse", str(error)))
-        warehouse = None
     if identity is not None:
         findings.extend(_crm(settings, connector, warehouse))
     return tuple(findings)
-
-
-def _who(identity: OrgIdentity) -> str:
-    kind = "sandbox organisation" if identity.is_sandbox else "organisation"
-    return (
-        f"Logged in to {kind} {identity.organization_name} ({identity.organization_id}) as "
-        f"{identity.user_name}."
-    )
 
 
 def _warehouse(warehouse: Warehouse, identity: OrgIdentity | None) -> Iterator[Finding]:
@@ -125,7 +120,8 @@ def _warehouse(warehouse: Warehouse, identity: OrgIdentity | None) -> Iterator[F
         ).fetchone()
     assert row is not None
     if row[0]:
-        yield _notice(
+        yield Finding(
+            Severity.NOTICE,
             "warehouse",
             f"PostgreSQL {version}, database {database}, holds no control tables yet.",
             "Nothing to do: the first sync creates them.",
@@ -252,7 +248,8 @@ def _writable(selection: ObjectSelection) -> Iterator[Finding]:
 def _calculated(selection: ObjectSelection) -> Iterator[Finding]:
     found = [m.field.name for m in selection.columns if m.field.is_calculated]
     if found:
-        yield _notice(
+        yield Finding(
+            Severity.NOTICE,
             selection.name,
             f"{listed(found)} change without the record being marked as changed.",
             "Full syncs refresh them; differentials only see them when the record changes too.",
@@ -273,19 +270,16 @@ def _type_clashes(selection: ObjectSelection, warehouse: Warehouse) -> Iterator[
             f"Move it away, or name another table with `objects.{selection.name}.table`.",
         )
         return
-    for column, found, wanted, source in _narrowed(shape, present):
-        yield _problem(
-            selection.name,
-            f"{qualified}.{column} holds {found}, but the CRM describes {source} as {wanted}.",
-            f"Map the field to a new column (`- {source}: {column}_2`), or drop the old column.",
-        )
-
-
-def _narrowed(shape: TableShape, present: dict[str, str]) -> Iterator[tuple[str, str, str, str]]:
     for column in shape.kept:
-        found = present.get(column.name, column.column_type)
-        if found != column.column_type and (found, column.column_type) not in WIDENINGS:
-            yield column.name, found, column.column_type, column.source
+        found, wanted = present.get(column.name), column.column_type
+        if found not in (None, wanted) and (found, wanted) not in WIDENINGS:
+            yield _problem(
+                selection.name,
+                f"{qualified}.{column.name} holds {found}, but the CRM describes {column.source} "
+                f"as {wanted}.",
+                f"Map the field to a new column (`- {column.source}: {column.name}_2`), or drop "
+                "the old column.",
+            )
 
 
 def _reference_data(visible: tuple[str, ...]) -> Iterator[Finding]:
