@@ -106,7 +106,8 @@ def test_objects_that_are_not_synced_switch_their_models_off(
     tmp_path: Path, parsed: Path, database_url: str, objects: tuple[str, ...]
 ) -> None:
     fields: list[Any] = ["Subject"] if objects == ("Task",) else [{"Email": "address"}]
-    settings = _settings(tmp_path, dict.fromkeys(objects, {"fields": fields}), reference_data=False)
+    mapped = {name: {"fields": fields} for name in objects}
+    settings = _settings(tmp_path, mapped, reference_data=False)
     project = _project(settings, parsed)
     models = {
         node["name"]
