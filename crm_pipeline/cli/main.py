@@ -117,3 +117,7 @@ def _report_sentence(sentence: str, code: int) -> int:
     if sentence:
         stderr().print(sentence, markup=False)
     return code
+
+
+if __name__ == "__main__":
+    main()

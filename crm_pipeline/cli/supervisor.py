@@ -11,7 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,9 @@ from crm_pipeline.errors import PermanentError, TransientError
 MOST_RESTARTS = 3
 RESTART_WINDOW_SECONDS = 120.0
 _LINES_SHOWN = 12
+# A process begins when the guard knows of it; if we are killed before, it reads the end of the
+# pipe and never begins.
+_WHEN_TOLD = ("sh", "-c", 'read -r go && exec "$@" </dev/null', "sh")
 
 
 @dataclass
@@ -59,13 +62,14 @@ class Supervisor:
         self._say = say
         self._services: list[Service] = []
         logs.mkdir(parents=True, exist_ok=True)
-        self._guard = subprocess.Popen(
-            [sys.executable, "-m", "crm_pipeline.cli.guard"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=(logs / "guard.log").open("ab"),
-            start_new_session=True,
-        )
+        with (logs / "guard.log").open("ab") as log:
+            self._guard = subprocess.Popen(
+                [sys.executable, "-m", "crm_pipeline.cli.guard"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def log_of(self, service: Service) -> Path:
         """Where a service writes."""
@@ -86,14 +90,17 @@ class Supervisor:
             self._services.append(service)
         with self.log_of(service).open("ab") as log:
             service.process = subprocess.Popen(
-                service.command,
+                [*_WHEN_TOLD, *service.command],
                 env={**os.environ, **service.variables},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self._tell(f"group {service.process.pid}")
+        assert service.process.stdin is not None, "it was opened as a pipe"
+        with suppress(BrokenPipeError), service.process.stdin as told:
+            told.write(b"go\n")
 
     def wait_until(self, is_ready: Callable[[], bool], *, what: str, seconds: float = 90.0) -> None:
         """Wait for something that the services bring about.
