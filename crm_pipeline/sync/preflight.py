@@ -62,10 +62,7 @@ def run_preflight(
 ) -> tuple[Finding, ...]:
     """Look at everything a sync needs; each finding says what to do.
 
-    Args:
-        settings: the operator's choices.
-        connector: the CRM, not logged in yet.
-        open_warehouse: starts or finds the warehouse; it need not be migrated.
+    The connector need not be logged in, and the warehouse that is opened need not be migrated.
     """
     findings: list[Finding] = []
     if not settings.syncs_enabled:
@@ -182,25 +179,27 @@ def _object(
         )
         return
     crm_object, hidden = _described(connector, name, chosen)
-    findings = list(hidden)
-    selection: ObjectSelection | None = None
+    yield from hidden
     try:
         selection = resolve_selection(chosen, crm_object)
-    except FieldUnavailable as error:
-        # Paths over relationships were named one by one already.
-        if not set(error.fields) <= set(relationship_paths(chosen)):
-            findings.append(_problem(name, str(error)))
     except CrmPipelineError as error:
-        findings.append(_problem(name, str(error)))
-    if selection is not None:
-        findings.extend(_writable(selection))
-        findings.extend(_calculated(selection))
-        if warehouse is not None:
-            findings.extend(_type_clashes(selection, warehouse))
-        count, refusal = _count(connector, selection)
-        findings.extend(refusal)
+        fields = error.fields if isinstance(error, FieldUnavailable) else (name,)
+        # Paths that lead nowhere were named one by one already.
+        if not set(fields) <= set(relationship_paths(chosen)):
+            yield _problem(name, str(error))
+        return
+    findings = [*_writable(selection), *_calculated(selection)]
+    if warehouse is not None:
+        findings.extend(_type_clashes(selection, warehouse))
+    request = ReadRequest(
+        crm_object, (crm_object.id_field,), selection.record_filter, include_deleted=False
+    )
+    try:
+        count = connector.count(request)  # the org's own parser is the judge of the filter
         if not any(f.severity is Severity.PROBLEM for f in findings):
             yield _fine(name, f"{count:,} records, {len(selection.columns)} mapped fields.")
+    except CrmPipelineError as error:
+        yield _problem(name, str(error), f"Look at `objects.{name}.filter`.")
     yield from findings
 
 
@@ -216,19 +215,6 @@ def _described(
         except FieldUnavailable as error:
             findings.append(_problem(name, str(error)))
     return crm_object, tuple(findings)
-
-
-def _count(connector: CrmConnector, selection: ObjectSelection) -> tuple[int, tuple[Finding, ...]]:
-    """How many records take part; the org's own parser is the judge of the filter."""
-    crm_object = selection.crm_object
-    request = ReadRequest(
-        crm_object, (crm_object.id_field,), selection.record_filter, include_deleted=False
-    )
-    try:
-        return connector.count(request), ()
-    except CrmPipelineError as error:
-        remedy = f"Look at `objects.{selection.name}.filter`." if selection.record_filter else ""
-        return 0, (_problem(selection.name, str(error), remedy),)
 
 
 def _writable(selection: ObjectSelection) -> Iterator[Finding]:
