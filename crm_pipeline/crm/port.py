@@ -142,6 +142,9 @@ class RecordSource(Protocol):
             PermanentError: the CRM refuses the filter, or the job failed for good.
         """
 
+    def forget(self, token: str) -> None:
+        """Give back what the CRM keeps for a read that nobody will go on with; never raises."""
+
 
 class CrmConnector(RecordSource, Protocol):
     """One CRM, spoken to as one user. Safe to use from several threads."""
@@ -160,6 +163,13 @@ class CrmConnector(RecordSource, Protocol):
 
     def organization_id(self) -> str:
         """Which organisation the login leads to; costs no call beyond the login itself."""
+
+    def full_id(self, record_id: str) -> str:
+        """A record's id in the form that records carry it; some CRMs have a short form, too.
+
+        Raises:
+            UsageError: it is no id.
+        """
 
     def object_names(self) -> tuple[str, ...]:
         """API names of all objects that our user may query."""

@@ -61,7 +61,7 @@ class Installation:
         """The warehouse, reachable and migrated."""
         warehouse = Warehouse(self.database_url(), crm_schema=self.settings.crm.type)
         warehouse.require_supported_server()
-        migrate(warehouse.url)
+        migrate(warehouse.url, crm_schema=warehouse.crm_schema)
         return warehouse
 
     def connector(self, settings: Settings) -> CrmConnector:

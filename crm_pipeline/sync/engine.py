@@ -26,18 +26,24 @@ from crm_pipeline.errors import (
     Interrupted,
     LeaseBusy,
     LeaseLost,
+    TransientError,
     UsageError,
     WrongOrganization,
 )
 from crm_pipeline.model.objects import ObjectSelection
-from crm_pipeline.model.sync import Parity, Progress, SyncMode, SyncOutcome, Vanished
+from crm_pipeline.model.sync import Parity, Progress, SyncMode, SyncOutcome
 from crm_pipeline.sync.reading import PageLander
 from crm_pipeline.sync.selection import chosen_object, completeness_after, select_object
-from crm_pipeline.warehouse import ledger, merge
+from crm_pipeline.warehouse import ledger, merge, staging
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease, held_lease, running_syncs
-from crm_pipeline.warehouse.merge import Absence
-from crm_pipeline.warehouse.schema import TableShape, table_shape
+from crm_pipeline.warehouse.schema import TableShape, fit_table, table_shape
+
+ABSENT_TO_ASK_FOR = 2_000
+_NEVER_SYNCED = (
+    "{name} has never been fully synced, so there is nothing to add changes to. Launch a full sync "
+    "first: crm-pipeline sync full --objects {name}"
+)
 
 Report = Callable[[Progress], None]
 
@@ -64,6 +70,13 @@ class _Work:
     broken_fields: tuple[str, ...] = ()
     record_ids: tuple[str, ...] | None = None
     source: RecordSource | None = None
+    fitted_shape: TableShape | None = None
+
+    @property
+    def shape(self) -> TableShape:
+        """The columns, as the live table can take them."""
+        assert self.fitted_shape is not None, "_fitted ran before anything was read"
+        return self.fitted_shape
 
     @property
     def reads_everything(self) -> bool:
@@ -73,19 +86,16 @@ class _Work:
         )
 
     @property
-    def needs_full_sync_first(self) -> bool:
+    def needs_table(self) -> bool:
+        """Whether what is read is only a part, which makes no table by itself."""
         return self.mode in (SyncMode.DIFFERENTIAL, SyncMode.RECORD)
 
-    def absence(self, attempt: ledger.SyncAttempt, before: datetime) -> Absence | None:
-        """What a row means that was looked for and is not there."""
-        vanished = Vanished.NOT_VISIBLE
-        if self.selection.record_filter is not None:
-            vanished = Vanished.LEFT_FILTER
-        if self.reads_everything:
-            return Absence(vanished, before)
-        if self.mode is SyncMode.RECORD or vanished is Vanished.LEFT_FILTER:
-            return Absence(vanished, before, attempt.scope_table)
-        return None
+    @property
+    def needs_scope(self) -> bool:
+        """Whether ids must also be looked for without the filter, to notice who left it."""
+        return self.mode is SyncMode.RECORD or (
+            self.selection.record_filter is not None and not self.reads_everything
+        )
 
 
 class SyncEngine:
@@ -110,7 +120,7 @@ class SyncEngine:
         self.connector = connector
         self.warehouse = warehouse
         self.require_enabled = require_enabled
-        self._prepared: dict[tuple[str, str], _Work] = {}
+        self._prepared: dict[tuple[str, SyncMode, str], _Work] = {}
         self._is_own_organization = False
 
     def require_own_organization(self) -> None:
@@ -176,7 +186,7 @@ class SyncEngine:
         with self._lease(object_name, mode, run_id) as lease:
             work = self._prepare(object_name, mode, run_id)
             attempt = self._stage(work, lease, restart=False, report=report)
-        self._prepared[object_name, run_id] = work
+        self._prepared[object_name, mode, run_id] = work
         return attempt
 
     def commit_changes(self, object_name: str, *, run_id: str) -> SyncOutcome:
@@ -194,6 +204,8 @@ class SyncEngine:
                 raise LeaseLost(
                     f"{object_name}: nothing is staged by this run; another run has taken over."
                 )
+            if attempt.fingerprint != selection_fingerprint(work.selection):
+                attempt = self._stage(work, lease, restart=False, report=ignore_progress)
             return self._commit(work, attempt, lease)
 
     def has_staged_changes(self, object_name: str, *, run_id: str) -> bool:
@@ -209,7 +221,7 @@ class SyncEngine:
         """
         self.require_enabled()
         work = self._prepare(object_name, SyncMode.RECORD, run_id)
-        work = replace(work, record_ids=(record_id,))
+        work = replace(work, record_ids=(self.connector.full_id(record_id),))
         attempt = self._stage(work, None, restart=False, report=ignore_progress)
         return self._commit(work, attempt, None)
 
@@ -232,7 +244,7 @@ class SyncEngine:
         self.require_own_organization()
         mode = SyncMode.REFERENCE
         with self._lease(selection.table, mode, run_id) as lease:
-            work = _Work(selection.table, selection, mode, run_id, source=source)
+            work = self._fitted(_Work(selection.table, selection, mode, run_id, source=source))
             attempt = self._stage(work, lease, restart=False, report=report)
             return self._commit(work, attempt, lease)
 
@@ -316,15 +328,51 @@ class SyncEngine:
 
         The two halves of a differential in one process share one describe.
         """
-        prepared = self._prepared.pop((object_name, run_id), None)
+        prepared = self._prepared.pop((object_name, mode, run_id), None)
         if prepared is not None:
             return prepared
-        self.require_own_organization()
-        selection, broken_fields = select_object(self.settings, self.connector, object_name)
-        return _Work(object_name, selection, mode, run_id, broken_fields)
+        try:
+            self.require_own_organization()
+            selection, broken = select_object(self.settings, self.connector, object_name)
+        except CrmPipelineError as error:
+            self._note_failed_start(object_name, mode, run_id, error)
+            raise
+        return self._fitted(_Work(object_name, selection, mode, run_id, broken))
 
-    def _shape(self, work: _Work) -> TableShape:
-        return table_shape(work.selection, self.warehouse.crm_schema)
+    def _note_failed_start(
+        self, object_name: str, mode: SyncMode, run_id: str, error: CrmPipelineError
+    ) -> None:
+        """Let the status say what went wrong, although there is no attempt yet."""
+        chosen = self.settings.enabled_objects.get(object_name)
+        if chosen is None or isinstance(error, Interrupted):
+            return
+        with suppress(CrmPipelineError, psycopg.Error), self.warehouse.connect() as connection:
+            ledger.note_object(connection, object_name, chosen.table_name(object_name))
+            ledger.note_failed_start(
+                connection, run_id=run_id, object_name=object_name, mode=mode, error=str(error)
+            )
+
+    def _fitted(self, work: _Work) -> _Work:
+        """The work in a shape that the live table can take.
+
+        Columns are added in a transaction of their own: it waits its turn behind slow readers only
+        for a moment at a time, so that nobody queues behind it.
+        """
+        shape = table_shape(work.selection, self.warehouse.crm_schema)
+        for trial in stamina.retry_context(
+            on=psycopg.errors.LockNotAvailable, attempts=30, timeout=60, wait_max=2
+        ):
+            with trial, self.warehouse.connect() as connection:
+                if not merge.table_is_live(connection, shape):
+                    return replace(work, fitted_shape=shape)
+                connection.execute("SET LOCAL lock_timeout = '500ms'")
+                fitted = fit_table(connection, shape)
+                if fitted.unfilled:
+                    ledger.note_unfilled(connection, work.name, fitted.unfilled)
+        misfits = tuple(f"{field} ({reason})" for field, reason in fitted.misfits)
+        return replace(
+            work, fitted_shape=fitted.shape, broken_fields=(*work.broken_fields, *misfits)
+        )
 
     def _stage(
         self, work: _Work, lease: Lease | None, *, restart: bool, report: Report
@@ -336,113 +384,174 @@ class SyncEngine:
             if lease is not None:
                 lease.check()
 
-        shape = self._shape(work)
-        attempt, becomes_live = self._open_attempt(work, shape, restart=restart)
+        attempt, becomes_live = self._open_attempt(work, restart=restart)
         streams = self.settings.crm.read_streams
-        source = work.source or self.connector
-        lander = PageLander(source, self.warehouse, streams, check_interrupts, report)
+        lander = PageLander(self._source(work), self.warehouse, streams, check_interrupts, report)
         request = ReadRequest(
             crm_object=work.selection.crm_object,
-            fields=shape.read_fields,
+            fields=work.shape.read_fields,
             record_filter=work.selection.record_filter,
             changed_since=None if work.reads_everything else attempt.changed_since,
             record_ids=work.record_ids,
             only_transport=work.selection.transport,
         )
+        scope_records: int | None = None
         with self._noting_failure(attempt) as spent:
-            landed = lander.read_into_staging(attempt, request, shape, becomes_live=becomes_live)
-            absence = work.absence(attempt, attempt.started_at)
-            if absence is not None and absence.scope_table is not None:
-                lander.read_scope(request, shape, absence.scope_table)
+            if work.needs_scope:
+                scope_records = lander.read_scope(request, work.shape, attempt.scope_table)
+            landed = lander.read_into_staging(
+                attempt, request, work.shape, becomes_live=becomes_live
+            )
+            if work.selection.record_filter is not None and work.reads_everything:
+                scope_records = self._look_for_absent(work, attempt, lander, request)
             with self.warehouse.connect() as connection:
-                return ledger.note_staged(connection, attempt, landed, spent())
+                return ledger.note_staged(
+                    connection, attempt, landed, spent(), scope_records=scope_records
+                )
 
-    def _open_attempt(
-        self, work: _Work, shape: TableShape, *, restart: bool
-    ) -> tuple[ledger.SyncAttempt, bool]:
+    def _look_for_absent(
+        self,
+        work: _Work,
+        attempt: ledger.SyncAttempt,
+        lander: PageLander,
+        request: ReadRequest,
+    ) -> int | None:
+        """Tell records that left the filter from those that are gone, as far as it is cheap."""
+        with self.warehouse.connect() as connection:
+            if not merge.table_is_live(connection, work.shape):
+                return None
+            absent = merge.absent_ids(connection, work.shape, attempt, limit=ABSENT_TO_ASK_FOR)
+        return lander.extend_scope(request, work.shape, attempt.scope_table, absent)
+
+    def _source(self, work: _Work) -> RecordSource:
+        return work.source or self.connector
+
+    def _open_attempt(self, work: _Work, *, restart: bool) -> tuple[ledger.SyncAttempt, bool]:
         """Resume an interrupted full sync of the same selection, or begin; sweep left-overs.
 
         Returns:
             The attempt, and whether its staging will be renamed into place.
         """
         fingerprint = selection_fingerprint(work.selection)
+        forgotten: list[str] = []
         with self.warehouse.connect() as connection:
             ledger.note_object(connection, work.name, work.selection.table)
             state = ledger.read_state(connection, work.name)
-            is_live = merge.table_is_live(connection, shape)
+            is_live = merge.table_is_live(connection, work.shape)
             watermark = state.watermark if state and is_live else None
-            if work.needs_full_sync_first and watermark is None:
-                raise UsageError(
-                    f"{work.name} has never been fully synced, so there is nothing to add changes "
-                    f"to. Launch a full sync first: crm-pipeline sync full --objects {work.name}"
+            if work.needs_table and watermark is None:
+                raise UsageError(_NEVER_SYNCED.format(name=work.name))
+            attempt: ledger.SyncAttempt | None = None
+            for left_over in ledger.unfinished_attempts(connection, work.name):
+                is_same = (left_over.mode, left_over.fingerprint) == (SyncMode.FULL, fingerprint)
+                if attempt is None and is_same and work.mode is SyncMode.FULL and not restart:
+                    attempt = ledger.reopen_attempt(connection, left_over, work.run_id)
+                elif work.mode is SyncMode.FULL or left_over.mode == work.mode:
+                    ledger.discard_attempt(connection, left_over)
+                    forgotten += [left_over.read_token] if left_over.read_token else []
+            if attempt is None:
+                attempt = ledger.open_attempt(
+                    connection,
+                    run_id=work.run_id,
+                    object_name=work.name,
+                    mode=work.mode,
+                    fingerprint=fingerprint,
+                    changed_since=watermark if work.mode is SyncMode.DIFFERENTIAL else None,
                 )
-            resumable: ledger.SyncAttempt | None = None
-            for attempt in ledger.unfinished_attempts(connection, work.name):
-                if (
-                    resumable is None
-                    and not restart
-                    and work.mode is SyncMode.FULL
-                    and (attempt.mode, attempt.fingerprint) == (SyncMode.FULL, fingerprint)
-                ):
-                    resumable = attempt
-                elif work.mode is SyncMode.FULL or attempt.mode == work.mode:
-                    ledger.discard_attempt(connection, attempt)
-            if resumable is not None:
-                return ledger.reopen_attempt(connection, resumable, work.run_id), not is_live
-            opened = ledger.open_attempt(
-                connection,
-                run_id=work.run_id,
-                object_name=work.name,
-                mode=work.mode,
-                fingerprint=fingerprint,
-                changed_since=watermark if work.mode is SyncMode.DIFFERENTIAL else None,
-            )
-        return opened, not is_live
+        for token in forgotten:
+            self._source(work).forget(token)
+        return attempt, not is_live
 
     def _commit(self, work: _Work, attempt: ledger.SyncAttempt, lease: Lease | None) -> SyncOutcome:
-        """One transaction: data, tombstones, watermark, ledger row, guarded by the lease."""
-        shape = self._shape(work)
+        """One transaction: data, tombstones, watermark and ledger row.
+
+        Commits into one object take turns, and staging is counted once more: a crash of the server
+        in between would have emptied it. The lease is proved last.
+        """
+        with self._noting_failure(attempt) as spent, self.warehouse.connect() as connection:
+            state = ledger.lock_state(connection, work.name)
+            self._require_whole_staging(connection, attempt)
+            merge.key_staging(connection, work.shape, attempt.staging_table)
+            ledger.release_from_quarantine(connection, attempt, work.shape)
+            merged = self._merge(connection, work, attempt)
+            outcome, completeness = self._outcome(work, attempt, state, merged, spent())
+            if work.mode is not SyncMode.RECORD:
+                ledger.move_watermark(connection, outcome, completeness)
+            ledger.commit_attempt(connection, attempt, outcome)
+            if lease is not None:
+                lease.prove(connection)
+        if attempt.read_token:
+            self._source(work).forget(attempt.read_token)
+        return outcome
+
+    def _require_whole_staging(
+        self, connection: psycopg.Connection, attempt: ledger.SyncAttempt
+    ) -> None:
+        """Raise if staging does not hold what was verified.
+
+        Raises:
+            TransientError: it was emptied in between; the next run reads again.
+        """
+        expected = attempt.records_read - attempt.rejected
+        is_whole = staging.staged_count(connection, attempt.staging_table) == expected
+        if attempt.scope_records is not None:
+            found = staging.staged_count(connection, attempt.scope_table)
+            is_whole = is_whole and found == attempt.scope_records
+        if not is_whole:
+            raise TransientError(
+                f"{attempt.object_name}: what had been read was lost in a restart of the "
+                "database. Nothing was changed; run the sync again."
+            )
+
+    def _merge(
+        self, connection: psycopg.Connection, work: _Work, attempt: ledger.SyncAttempt
+    ) -> merge.Merged:
+        if merge.table_is_live(connection, work.shape):
+            scope_table = None if attempt.scope_records is None else attempt.scope_table
+            absence = merge.Absence(scope_table, work.reads_everything)
+            return merge.merge(connection, work.shape, attempt, absence=absence)
+        if work.needs_table:
+            raise UsageError(_NEVER_SYNCED.format(name=work.name))
+        return merge.publish(connection, work.shape, attempt.staging_table)
+
+    def _outcome(
+        self,
+        work: _Work,
+        attempt: ledger.SyncAttempt,
+        state: ledger.ObjectState,
+        merged: merge.Merged,
+        spent: ledger.Spent,
+    ) -> tuple[SyncOutcome, ledger.Completeness]:
         assert attempt.read_started_at is not None, "a staged attempt was opened"
         overlap = timedelta(minutes=self.settings.differential.overlap_minutes)
         complete_through = attempt.read_started_at - overlap
-        with self._noting_failure(attempt) as spent, self.warehouse.connect() as connection:
-            if lease is not None:
-                lease.prove(connection)
-            state = ledger.read_state(connection, work.name)
-            assert state is not None, "note_object ran when the attempt was opened"
-            merge.key_staging(connection, shape, attempt.staging_table)
-            ledger.release_from_quarantine(connection, attempt, shape)
-            if merge.table_is_live(connection, shape):
-                absence = work.absence(attempt, complete_through)
-                merged = merge.merge(connection, shape, attempt.staging_table, absence=absence)
-            else:
-                merged = merge.publish(connection, shape, attempt.staging_table)
-            completeness = completeness_after(
-                work.selection, state, everything_was_read=work.reads_everything
-            )
-            moves = work.mode is not SyncMode.RECORD
-            outcome = SyncOutcome(
-                object_name=work.name,
-                table=f"{shape.schema}.{shape.table}",
-                mode=work.mode,
-                records_read=attempt.records_read,
-                inserted=merged.inserted,
-                updated=merged.updated,
-                deleted=merged.deleted,
-                rejected=attempt.rejected,
-                watermark_before=state.watermark,
-                watermark_after=complete_through if moves else state.watermark,
-                api_calls=attempt.api_calls + spent().api_calls,
-                seconds=attempt.seconds + spent().seconds,
-                transport=attempt.transport or "",
-                transport_reason=attempt.transport_reason or "",
-                broken_fields=work.broken_fields,
-                full_sync_due_reason=completeness.full_sync_due_reason,
-            )
-            if moves:
-                ledger.move_watermark(connection, outcome, completeness)
-            ledger.commit_attempt(connection, attempt, outcome)
-        return outcome
+        if work.mode is SyncMode.RECORD and state.watermark is not None:
+            complete_through = state.watermark
+        completeness = completeness_after(
+            work.selection,
+            state,
+            everything_was_read=work.reads_everything,
+            read_started_at=attempt.read_started_at,
+        )
+        outcome = SyncOutcome(
+            object_name=work.name,
+            table=f"{work.shape.schema}.{work.shape.table}",
+            mode=work.mode,
+            records_read=attempt.records_read,
+            inserted=merged.inserted,
+            updated=merged.updated,
+            deleted=merged.deleted,
+            rejected=attempt.rejected,
+            watermark_before=state.watermark,
+            watermark_after=complete_through,
+            api_calls=attempt.api_calls + spent.api_calls,
+            seconds=attempt.seconds + spent.seconds,
+            transport=attempt.transport or "",
+            transport_reason=attempt.transport_reason or "",
+            broken_fields=work.broken_fields,
+            full_sync_due_reason=completeness.full_sync_due_reason,
+        )
+        return outcome, completeness
 
     @contextmanager
     def _noting_failure(self, attempt: ledger.SyncAttempt) -> Iterator[Callable[[], ledger.Spent]]:

@@ -10,8 +10,9 @@ records are read and why (engine.py).
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -25,6 +26,7 @@ from crm_pipeline.warehouse import ledger, staging
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.schema import TableShape
 
+RECORDS_PER_QUESTION = 200
 READS_PER_SYNC = 3
 """How often a read is begun anew when the CRM forgot it or its count does not add up."""
 
@@ -61,6 +63,9 @@ class PageLander:
         """
         started = time.monotonic()
         resume = self._resume_point(attempt, shape)
+        if resume is not None and attempt.staged_at is not None:
+            with self.warehouse.connect() as connection:
+                return ledger.landed_pages(connection, attempt)
         complaint = ""
         for _ in range(READS_PER_SYNC):
             if resume is None:
@@ -73,8 +78,8 @@ class PageLander:
                 continue
             complaint = self._shortfall(attempt, read, landed)
             if not complaint:
-                read.close()
                 return landed
+            read.close()
             resume = None
         raise IncompleteRead(
             f"{attempt.object_name}: {complaint} It was read {READS_PER_SYNC} times. The table was "
@@ -147,10 +152,13 @@ class PageLander:
                     )
                 )
 
-        with ThreadPoolExecutor(streams, thread_name_prefix=attempt.object_name) as pool:
+        with (
+            ThreadPoolExecutor(streams, thread_name_prefix=attempt.object_name) as pool,
+            pages.stopped_by_errors(),
+        ):
             futures = [pool.submit(pages.stopping_on_error(drain)) for _ in range(streams)]
-        for future in futures:
-            future.result()
+            for future in futures:
+                future.result()
         with self.warehouse.connect() as connection:
             return ledger.landed_pages(connection, attempt)
 
@@ -158,7 +166,9 @@ class PageLander:
         self, attempt: ledger.SyncAttempt, page: ResultPage, shape: TableShape
     ) -> staging.Landed:
         """Land one page, reading it again when the way was at fault."""
-        for trial in stamina.retry_context(on=_is_worth_repeating, attempts=5, wait_max=20):
+        for trial in stamina.retry_context(
+            on=_is_worth_repeating, attempts=5, timeout=None, wait_max=20
+        ):
             with trial:
                 self.check_interrupts()
                 with self.warehouse.connect(autocommit=True) as connection:
@@ -185,33 +195,72 @@ class PageLander:
             return f"the CRM announced {read.record_count} records, but {arrived} arrived."
         return ""
 
-    def read_scope(self, request: ReadRequest, shape: TableShape, scope_table: str) -> None:
-        """Land ids and stamps of all records that were looked at, filter or not.
+    def read_scope(self, request: ReadRequest, shape: TableShape, scope_table: str) -> int:
+        """Land ids and stamps of records whether or not they pass the filter.
 
-        It is read after the records themselves: a record that changed in between is then judged by
-        the next differential, never marked as gone while it is not. Where single records were asked
-        for, those were looked at, whatever came.
+        It is read before the records themselves: a record that changes in between is then found
+        inside by the later read, and never marked as gone while it is not. Ids that were asked for
+        and not found are added without a stamp.
+
+        Returns:
+            Rows in the scope table.
         """
         self.check_interrupts()
         narrow = shape.narrowed_to_scope()
-        if request.record_ids is not None:
-            with self.warehouse.connect() as connection:
-                staging.create_staging(connection, narrow, scope_table, becomes_live=False)
-                staging.insert_ids(connection, narrow, scope_table, request.record_ids)
-            return
         unfiltered = replace(request, fields=narrow.read_fields, record_filter=None)
-        read = self.source.open_read(unfiltered)
         with self.warehouse.connect() as connection:
             staging.create_staging(connection, narrow, scope_table, becomes_live=False)
-            copied = sum(
-                staging.copy_page(connection, page, narrow, scope_table) for page in read.pages()
-            )
+            self._copy_scope(connection, unfiltered, narrow, scope_table)
+        return self.count_scope(scope_table)
+
+    def extend_scope(
+        self, request: ReadRequest, shape: TableShape, scope_table: str, ids: Sequence[str]
+    ) -> int:
+        """Ask for ids one batch at a time, and land what is found of them, and what is not."""
+        narrow = shape.narrowed_to_scope()
+        with self.warehouse.connect() as connection:
+            staging.create_staging(connection, narrow, scope_table, becomes_live=False)
+            for batch in batched(ids, RECORDS_PER_QUESTION):
+                self.check_interrupts()
+                question = replace(
+                    request,
+                    fields=narrow.read_fields,
+                    record_filter=None,
+                    record_ids=batch,
+                )
+                self._copy_scope(connection, question, narrow, scope_table)
+        return self.count_scope(scope_table)
+
+    def _copy_scope(
+        self,
+        connection: psycopg.Connection,
+        request: ReadRequest,
+        narrow: TableShape,
+        scope_table: str,
+    ) -> None:
+        read = self.source.open_read(request)
+        copied = sum(
+            staging.copy_page(connection, page, narrow, scope_table) for page in read.pages()
+        )
         read.close()
         if read.record_count is not None and copied != read.record_count:
             raise TransientError(
-                f"{request.crm_object.name}: the CRM announced {read.record_count} changed ids, "
-                f"but {copied} arrived. Run the sync again."
+                f"{request.crm_object.name}: the CRM announced {read.record_count} ids, but "
+                f"{copied} arrived. Run the sync again."
             )
+        if request.record_ids is not None:
+            staging.insert_ids(connection, narrow, scope_table, request.record_ids)
+
+    def count_scope(self, scope_table: str) -> int:
+        """Rows in a scope table."""
+        with self.warehouse.connect() as connection:
+            return staging.staged_count(connection, scope_table)
+
+
+def batched(values: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
+    """Slices of at most that size, in order."""
+    for start in range(0, len(values), size):
+        yield tuple(values[start : start + size])
 
 
 def _is_worth_repeating(error: Exception) -> bool:
@@ -249,12 +298,18 @@ class _SharedPages:
                 return
             yield page
 
+    @contextmanager
+    def stopped_by_errors(self) -> Iterator[None]:
+        """Hand out no more pages once anything has gone wrong, a Ctrl-C of the main thread too."""
+        try:
+            yield
+        except BaseException:
+            self._is_stopped = True
+            raise
+
     def stopping_on_error(self, work: Callable[[], None]) -> Callable[[], None]:
         def guarded() -> None:
-            try:
+            with self.stopped_by_errors():
                 work()
-            except BaseException:
-                self._is_stopped = True
-                raise
 
         return guarded

@@ -241,6 +241,9 @@ class _DescribedOptions:
         del request, resume
         return _OptionsRead(self.rows)
 
+    def forget(self, token: str) -> None:
+        del token
+
 
 @dataclass(frozen=True, slots=True)
 class _OptionsRead:

@@ -4,6 +4,8 @@ Belongs here: joining settings and describe, and what that means for rows synced
 belong here: reading settings (config/) and describing (crm/).
 """
 
+from datetime import datetime, timedelta
+
 from crm_pipeline.config.fingerprint import filter_fingerprint
 from crm_pipeline.config.mapping import relationship_paths, resolve_readable_selection
 from crm_pipeline.config.object_settings import ObjectSettings
@@ -54,8 +56,17 @@ def chosen_object(settings: Settings, object_name: str) -> ObjectSettings:
     return chosen
 
 
+HARD_DELETES_FORGOTTEN_AFTER = timedelta(days=15)
+"""A CRM keeps deleted records that long at most; older deletions leave no trace to read."""
+_HORIZON = "no sync ran for more than 15 days, so deletions may have been missed"
+
+
 def completeness_after(
-    selection: ObjectSelection, state: ObjectState, *, everything_was_read: bool
+    selection: ObjectSelection,
+    state: ObjectState,
+    *,
+    everything_was_read: bool,
+    read_started_at: datetime,
 ) -> Completeness:
     """What holds for every row after a sync commits.
 
@@ -72,6 +83,10 @@ def completeness_after(
         reasons.append(f"newly mapped and not yet filled for older rows: {', '.join(unfilled)}")
     if state.record_filter != record_filter:
         reasons.append("the record filter changed, and older rows were judged by the former one")
+    was_missed = _HORIZON in (state.full_sync_due_reason or "")
+    gap = read_started_at - (state.watermark or read_started_at)
+    if was_missed or gap > HARD_DELETES_FORGOTTEN_AFTER:
+        reasons.append(_HORIZON)
     return Completeness(
         state.record_filter or record_filter,
         [name for name in fields if name in state.fields],

@@ -14,6 +14,12 @@ from crm_pipeline.errors import ConfigurationError, TransientError
 CONTROL_SCHEMA = "crm_sync"
 STAGING_SCHEMA = "crm_staging"
 MINIMUM_SERVER_VERSION = 160000
+_SESSION = (
+    "-c search_path=pg_catalog -c TimeZone=UTC -c DateStyle=ISO"
+    # A worker whose host vanished must not hold locks for hours.
+    " -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+    " -c idle_in_transaction_session_timeout=10min"
+)
 _PSYCOPG_PREFIX = "postgresql+psycopg://"
 
 
@@ -46,7 +52,10 @@ class Warehouse:
                 autocommit=autocommit,
                 connect_timeout=10,
                 application_name="crm_pipeline",
-                options="-c search_path=pg_catalog -c TimeZone=UTC -c DateStyle=ISO",
+                keepalives_idle=30,
+                keepalives_interval=10,
+                keepalives_count=3,
+                options=_SESSION,
             )
         except psycopg.OperationalError as error:
             reason = str(error).strip().splitlines()[-1]

@@ -73,7 +73,10 @@ class Lease:
             raise LeaseLost(f"{self.name}: another run took over while this one stood still.")
 
     def prove(self, connection: psycopg.Connection) -> None:
-        """Hold the lease until the connection's transaction ends; commit only after this.
+        """Hold the lease until the connection's transaction ends.
+
+        It is the last statement before a commit: held any earlier it would keep our own heartbeat
+        waiting, and a long merge would look dead.
 
         Raises:
             LeaseLost: the epoch has moved on.
@@ -131,9 +134,11 @@ def _take(
     connection: psycopg.Connection, name: str, *, owner: str, mode: SyncMode, seconds: float
 ) -> Lease:
     facts = {"name": name, "owner": owner, "mode": mode.value, "seconds": seconds}
-    row = connection.execute(_TAKE, facts).fetchone()
-    if row is not None:
-        return Lease(name, owner, int(row[0]))
+    connection.execute("SET lock_timeout = '2s'")
+    with suppress(psycopg.errors.LockNotAvailable):
+        row = connection.execute(_TAKE, facts).fetchone()
+        if row is not None:
+            return Lease(name, owner, int(row[0]))
     holder = connection.execute(_HOLDER, [name]).fetchone() or ("somebody", "unknown", 0.0)
     raise LeaseBusy(
         f"{name}: a {holder[1]} sync (run {holder[0]}) is at work on it. Try again when it is "

@@ -61,6 +61,8 @@ class SyncAttempt:
     api_calls: int
     seconds: float
     started_at: datetime
+    staged_at: datetime | None
+    scope_records: int | None
 
     @property
     def staging_table(self) -> str:
@@ -93,7 +95,7 @@ class LandedPages:
 _ATTEMPT_COLUMNS: LiteralString = (
     "sync_run_id, run_id, object_name, mode, status, fingerprint, read_token, read_started_at,"
     " changed_since, transport, transport_reason, expected_records, records_read, rejected,"
-    " api_calls, seconds, started_at"
+    " api_calls, seconds, started_at, staged_at, scope_records"
 )
 
 
@@ -128,20 +130,43 @@ def read_state(connection: psycopg.Connection, object_name: str) -> ObjectState 
         ).fetchone()
 
 
+def lock_state(connection: psycopg.Connection, object_name: str) -> ObjectState:
+    """The same, locked until the transaction ends: commits into one object take turns."""
+    connection.execute(
+        "SELECT FROM crm_sync.object_state WHERE object_name = %s FOR UPDATE", [object_name]
+    )
+    state = read_state(connection, object_name)
+    assert state is not None, "note_object ran before anything was staged"
+    return state
+
+
 def note_object(connection: psycopg.Connection, object_name: str, table: str) -> None:
     """Make an object known, so that the status shows it before its first sync."""
+    state = read_state(connection, object_name)
+    if state is None or state.table_name != table:
+        connection.execute(
+            "INSERT INTO crm_sync.object_state (object_name, table_name) VALUES (%s, %s)"
+            " ON CONFLICT (object_name) DO UPDATE SET table_name = excluded.table_name",
+            [object_name, table],
+        )
+
+
+def note_unfilled(connection: psycopg.Connection, object_name: str, fields: Sequence[str]) -> None:
+    """Say that columns are new or were retyped: older rows lack their values."""
     connection.execute(
-        "INSERT INTO crm_sync.object_state (object_name, table_name) VALUES (%s, %s)"
-        " ON CONFLICT (object_name) DO UPDATE SET table_name = excluded.table_name",
-        [object_name, table],
+        "UPDATE crm_sync.object_state SET fields = fields - %s::text[] WHERE object_name = %s",
+        [list(fields), object_name],
     )
 
 
-def require_full_sync(connection: psycopg.Connection, object_name: str, reason: str) -> None:
-    """Say that a full sync is due, and why."""
+def note_failed_start(
+    connection: psycopg.Connection, *, run_id: str, object_name: str, mode: SyncMode, error: str
+) -> None:
+    """An attempt that ended before anything could be read."""
     connection.execute(
-        "UPDATE crm_sync.object_state SET full_sync_due_reason = %s WHERE object_name = %s",
-        [reason, object_name],
+        "INSERT INTO crm_sync.sync_run (run_id, object_name, mode, status, fingerprint,"
+        " has_staging, error, finished_at) VALUES (%s, %s, %s, 'failed', '', false, %s, now())",
+        [run_id, object_name, mode.value, error],
     )
 
 
@@ -194,11 +219,12 @@ def _one_attempt(
 
 
 def unfinished_attempts(connection: psycopg.Connection, object_name: str) -> list[SyncAttempt]:
-    """Attempts that were not committed, newest first."""
+    """Attempts that were not committed, newest first; not those by hand that may still run."""
     with connection.cursor(row_factory=class_row(SyncAttempt)) as cursor:
         return cursor.execute(
             f"SELECT {_ATTEMPT_COLUMNS} FROM crm_sync.sync_run"
             " WHERE object_name = %s AND status <> 'committed' AND has_staging"
+            " AND (mode <> 'record' OR started_at < now() - interval '1 hour')"
             " ORDER BY sync_run_id DESC",
             [object_name],
         ).fetchall()
@@ -251,6 +277,10 @@ def landed_pages(connection: psycopg.Connection, attempt: SyncAttempt) -> Landed
 
 def forget_pages(connection: psycopg.Connection, attempt: SyncAttempt) -> None:
     """Begin an attempt's read anew."""
+    connection.execute(
+        "UPDATE crm_sync.sync_run SET staged_at = NULL WHERE sync_run_id = %s",
+        [attempt.sync_run_id],
+    )
     for table in ("checkpoint", "quarantine"):
         connection.execute(
             f"DELETE FROM crm_sync.{table} WHERE sync_run_id = %s", [attempt.sync_run_id]
@@ -258,17 +288,24 @@ def forget_pages(connection: psycopg.Connection, attempt: SyncAttempt) -> None:
 
 
 def note_staged(
-    connection: psycopg.Connection, attempt: SyncAttempt, landed: LandedPages, spent: Spent
+    connection: psycopg.Connection,
+    attempt: SyncAttempt,
+    landed: LandedPages,
+    spent: Spent,
+    *,
+    scope_records: int | None,
 ) -> SyncAttempt:
-    """The read is complete and its count is verified."""
+    """The read is complete and its count is verified; the merge counts once more."""
     return _one_attempt(
         connection,
-        "UPDATE crm_sync.sync_run SET status = 'staged', records_read = %(read)s,"
+        "UPDATE crm_sync.sync_run SET status = 'staged', staged_at = now(),"
+        " scope_records = %(scope)s, records_read = %(read)s,"
         " rejected = %(rejected)s, api_calls = api_calls + %(calls)s,"
         " seconds = seconds + %(seconds)s WHERE sync_run_id = %(id)s RETURNING ",
         {
             "read": landed.records + landed.rejected,
             "rejected": landed.rejected,
+            "scope": scope_records,
             "calls": spent.api_calls,
             "seconds": spent.seconds,
             "id": attempt.sync_run_id,
@@ -285,15 +322,24 @@ def note_failure(
         " api_calls = api_calls + %s, seconds = seconds + %s,"
         " records_read = (SELECT coalesce(sum(records + rejected), 0) FROM crm_sync.checkpoint c"
         "                 WHERE c.sync_run_id = sync_run.sync_run_id)"
-        " WHERE sync_run_id = %s AND status <> 'committed'",
-        [status, error, spent.api_calls, spent.seconds, attempt.sync_run_id],
+        " WHERE sync_run_id = %s AND run_id = %s AND status <> 'committed'",
+        [status, error, spent.api_calls, spent.seconds, attempt.sync_run_id, attempt.run_id],
     )
 
 
-def discard_attempt(connection: psycopg.Connection, attempt: SyncAttempt) -> None:
-    """Nobody will go on with this attempt: drop what it had staged."""
-    drop_staging(connection, attempt.staging_table)
-    drop_staging(connection, attempt.scope_table)
+def discard_attempt(connection: psycopg.Connection, attempt: SyncAttempt) -> bool:
+    """Nobody will go on with this attempt: drop what it had staged.
+
+    Returns:
+        False when a vanished worker still holds the tables; the next sweep tries again.
+    """
+    try:
+        with connection.transaction():
+            connection.execute("SET LOCAL lock_timeout = '2s'")
+            drop_staging(connection, attempt.staging_table)
+            drop_staging(connection, attempt.scope_table)
+    except psycopg.errors.LockNotAvailable:
+        return False
     connection.execute(
         "UPDATE crm_sync.sync_run SET has_staging = false,"
         " status = CASE WHEN status IN ('reading', 'staged') THEN 'interrupted' ELSE status END,"
@@ -301,6 +347,7 @@ def discard_attempt(connection: psycopg.Connection, attempt: SyncAttempt) -> Non
         [attempt.sync_run_id],
     )
     forget_pages(connection, attempt)
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +372,8 @@ def commit_attempt(
     drop_staging(connection, attempt.staging_table)
     drop_staging(connection, attempt.scope_table)
     connection.execute(
-        "UPDATE crm_sync.sync_run SET status = 'committed', has_staging = false, inserted = %s,"
+        "UPDATE crm_sync.sync_run SET status = 'committed', has_staging = false, error = NULL,"
+        " inserted = %s,"
         " updated = %s, deleted = %s, watermark_after = %s, seconds = %s, api_calls = %s,"
         " finished_at = now() WHERE sync_run_id = %s",
         [
@@ -346,9 +394,14 @@ def commit_attempt(
 def move_watermark(
     connection: psycopg.Connection, outcome: SyncOutcome, completeness: Completeness
 ) -> None:
-    """Say how far the object is complete, in the transaction that makes it so."""
+    """Say how far the object is complete, in the transaction that makes it so.
+
+    Reading everything sets the watermark to its own instant, even if differentials had gone further
+    while it stood still: what its older pages brought is then read again.
+    """
     connection.execute(
-        "UPDATE crm_sync.object_state SET watermark = greatest(watermark, %(watermark)s),"
+        "UPDATE crm_sync.object_state SET watermark = CASE WHEN %(is_full)s THEN %(watermark)s"
+        " ELSE greatest(watermark, %(watermark)s) END,"
         " last_sync_at = now(), record_filter = %(filter)s, fields = %(fields)s,"
         " last_full_sync_at = CASE WHEN %(is_full)s THEN now() ELSE last_full_sync_at END,"
         " full_sync_due_reason = %(reason)s WHERE object_name = %(object)s",

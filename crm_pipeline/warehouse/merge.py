@@ -5,18 +5,18 @@ Both run inside the transaction that also moves the watermark and closes the led
 tombstones.
 
 Belongs here: statements that change typed tables. Does not belong here: what to read, and when to
-commit (sync/commit.py).
+commit (sync/engine.py).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 import psycopg
 from psycopg import sql
 
 from crm_pipeline.model.sync import Vanished
 from crm_pipeline.warehouse.connection import STAGING_SCHEMA, Warehouse
+from crm_pipeline.warehouse.ledger import SyncAttempt
 from crm_pipeline.warehouse.schema import (
     TableShape,
     add_bookkeeping,
@@ -24,37 +24,32 @@ from crm_pipeline.warehouse.schema import (
     comment_table,
     grant_to_analysts,
     is_relation,
-    publish_schema,
     staging_identifier,
-    widen_table,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """Rows of the typed table that a merge changed, and columns that are new in it."""
+    """Rows of the typed table that a merge changed."""
 
     inserted: int
     updated: int
     deleted: int
-    added_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """What it means that a live row is not in staging.
+    """Which live rows are gone if they are not in staging.
 
     Attributes:
-        vanished: the mark for such rows.
-        before: when everything was read: only rows whose stamp is older, since younger ones came
-            by another path meanwhile.
-        scope_table: when not everything was read: a staging table of the ids that were looked at,
-            with their stamps.
+        scope_table: a staging table of ids that were looked for without the record filter, with
+            their stamps: those in it are out of the filter, those without a stamp were not found
+            at all. None when nothing was looked for by id.
+        everything_was_read: whether every other row that is not in staging is gone, too.
     """
 
-    vanished: Vanished
-    before: datetime
     scope_table: str | None = None
+    everything_was_read: bool = False
 
 
 def key_staging(connection: psycopg.Connection, shape: TableShape, staging_table: str) -> None:
@@ -81,7 +76,6 @@ def key_staging(connection: psycopg.Connection, shape: TableShape, staging_table
 def publish(connection: psycopg.Connection, shape: TableShape, staging_table: str) -> Merged:
     """Make a keyed staging table the live one, by renaming: the first full sync writes once."""
     table = staging_identifier(staging_table)
-    publish_schema(connection, shape.schema)
     if "_synced_at" not in column_types(connection, STAGING_SCHEMA, staging_table):
         add_bookkeeping(connection, table)
         connection.execute(sql.SQL("ALTER TABLE {} SET LOGGED").format(table))
@@ -116,21 +110,41 @@ def publish(connection: psycopg.Connection, shape: TableShape, staging_table: st
 def merge(
     connection: psycopg.Connection,
     shape: TableShape,
-    staging_table: str,
+    attempt: SyncAttempt,
     *,
     absence: Absence | None = None,
 ) -> Merged:
-    """Bring the live table to what a keyed staging table says."""
-    added = widen_table(connection, shape)
-    statements = _Statements(shape, staging_table)
-    deleted = updated = 0
+    """Bring the live table to what the keyed staging table of an attempt says.
+
+    What another path has written since the attempt began is younger than anything in staging that
+    has no stamp to tell so: such rows are neither called gone nor revived.
+    """
+    statements = _Statements(shape, attempt)
+    deleted = 0
     if shape.deleted_column:
         deleted += connection.execute(statements.bury()).rowcount
-    updated += connection.execute(statements.update()).rowcount
+    updated = connection.execute(statements.update()).rowcount
     inserted = connection.execute(statements.insert()).rowcount
-    if absence is not None:
-        deleted += connection.execute(statements.mark_absent(absence)).rowcount
-    return Merged(inserted, updated, deleted, added)
+    if absence is not None and absence.scope_table is not None:
+        deleted += connection.execute(statements.mark_outside(absence.scope_table)).rowcount
+    if absence is not None and absence.everything_was_read:
+        deleted += connection.execute(statements.mark_unseen()).rowcount
+    return Merged(inserted, updated, deleted)
+
+
+def absent_ids(
+    connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt, *, limit: int
+) -> list[str]:
+    """Live rows that an attempt which read everything has not staged."""
+    rows = connection.execute(
+        sql.SQL("SELECT t.{key} FROM {target} t WHERE {condition} LIMIT {limit}").format(
+            key=sql.Identifier(shape.id_column),
+            target=shape.qualified,
+            condition=_Statements(shape, attempt).is_unseen,
+            limit=sql.Literal(limit),
+        )
+    ).fetchall()
+    return [str(row[0]) for row in rows]
 
 
 def table_is_live(connection: psycopg.Connection, shape: TableShape) -> bool:
@@ -188,14 +202,35 @@ def _number(connection: psycopg.Connection, statement: sql.Composed) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Statements:
-    """The statements of one merge: `t` is the live table, `s` staging."""
+    """The statements of one merge: `t` is the live table, `s` staging, `o` the scope."""
 
     shape: TableShape
-    staging_table: str
+    attempt: SyncAttempt
 
     @property
     def _staging(self) -> sql.Identifier:
-        return staging_identifier(self.staging_table)
+        return staging_identifier(self.attempt.staging_table)
+
+    @property
+    def _is_untouched(self) -> sql.Composed:
+        """No other path has written the row since the attempt began, by the database's clock."""
+        return sql.SQL("t._synced_at < {}").format(sql.Literal(self.attempt.started_at))
+
+    @property
+    def is_unseen(self) -> sql.Composed:
+        """A live row that is neither in staging nor in the quarantine of this attempt."""
+        return sql.SQL(
+            "t._deleted_at IS NULL AND {is_untouched}"
+            " AND NOT EXISTS (SELECT FROM {staging} s WHERE {same_key})"
+            " AND NOT EXISTS (SELECT FROM crm_sync.quarantine q"
+            " WHERE q.sync_run_id = {run} AND q.record_id = t.{key})"
+        ).format(
+            is_untouched=self._is_untouched,
+            staging=self._staging,
+            same_key=self._same_key,
+            run=sql.Literal(self.attempt.sync_run_id),
+            key=sql.Identifier(self.shape.id_column),
+        )
 
     @property
     def _same_key(self) -> sql.Composable:
@@ -237,8 +272,14 @@ class _Statements:
             " _vanished = CASE WHEN {merged} IS NULL THEN 'deleted' ELSE 'merged' END,"
             " _merged_into = {merged}, _synced_at = now(){move_stamp}"
             " FROM {staging} s WHERE {same_key} AND s.{gone} AND {is_not_older}"
-            " AND (t._vanished IS NULL OR t._vanished NOT IN ('deleted', 'merged'))"
+            " AND (t._vanished IS NULL OR t._vanished NOT IN ('deleted', 'merged')"
+            " OR {is_newer})"
         ).format(
+            is_newer=(
+                sql.SQL("t.{0} < s.{0}").format(sql.Identifier(shape.stamp_column))
+                if shape.stamp_column
+                else sql.SQL("false")
+            ),
             target=shape.qualified,
             stamp=stamp,
             merged=merged,
@@ -255,8 +296,11 @@ class _Statements:
             "UPDATE {target} t SET {sets}, _synced_at = now(), _deleted_at = NULL,"
             " _vanished = NULL, _merged_into = NULL"
             " FROM {staging} s WHERE {same_key} AND {lives} AND {is_not_older}"
-            " AND (t._deleted_at IS NOT NULL OR ({old}) IS DISTINCT FROM ({new}))"
+            " AND CASE WHEN t._vanished IN ('deleted', 'merged') THEN true"
+            " WHEN t._deleted_at IS NOT NULL THEN {is_untouched}"
+            " ELSE ({old}) IS DISTINCT FROM ({new}) END"
         ).format(
+            is_untouched=self._is_untouched,
             target=self.shape.qualified,
             sets=sql.SQL(", ").join(
                 sql.SQL("{0} = s.{0}").format(sql.Identifier(c.name)) for c in self.shape.kept
@@ -283,50 +327,39 @@ class _Statements:
             same_key=self._same_key,
         )
 
-    def mark_absent(self, absence: Absence) -> sql.Composed:
-        """Tombstones for rows that were looked for and are not there."""
-        return self._unseen(absence) if absence.scope_table is None else self._outside(absence)
-
-    def _unseen(self, absence: Absence) -> sql.Composed:
+    def mark_unseen(self) -> sql.Composed:
         """Everything was read, so what is not there is gone."""
-        is_old_enough: sql.Composable = sql.SQL("true")
-        if self.shape.stamp_column:
-            is_old_enough = sql.SQL("(t.{} < {}) IS NOT FALSE").format(
-                sql.Identifier(self.shape.stamp_column), sql.Literal(absence.before)
-            )
         return sql.SQL(
             "UPDATE {target} t SET _deleted_at = now(), _vanished = {vanished}, _synced_at = now()"
-            " WHERE t._deleted_at IS NULL AND {is_old_enough}"
-            " AND NOT EXISTS (SELECT FROM {staging} s WHERE {same_key})"
+            " WHERE {is_unseen}"
         ).format(
             target=self.shape.qualified,
-            vanished=sql.Literal(absence.vanished.value),
-            is_old_enough=is_old_enough,
-            staging=self._staging,
-            same_key=self._same_key,
+            vanished=sql.Literal(Vanished.NOT_VISIBLE.value),
+            is_unseen=self.is_unseen,
         )
 
-    def _outside(self, absence: Absence) -> sql.Composed:
-        """These ids were looked at; those that did not pass are out, as of their new stamp."""
+    def mark_outside(self, scope_table: str) -> sql.Composed:
+        """These ids were looked for; those that did not pass are out, as of their new stamp."""
+        vanished: sql.Composable = sql.Literal(Vanished.LEFT_FILTER.value)
         move_stamp: sql.Composable = sql.SQL("")
         is_not_older: sql.Composable = sql.SQL("true")
         if self.shape.stamp_column:
             stamp = sql.Identifier(self.shape.stamp_column)
+            vanished = sql.SQL("CASE WHEN o.{} IS NULL THEN {} ELSE {} END").format(
+                stamp, sql.Literal(Vanished.NOT_VISIBLE.value), vanished
+            )
             move_stamp = sql.SQL(", {0} = coalesce(o.{0}, t.{0})").format(stamp)
             is_not_older = sql.SQL("(t.{0} <= o.{0}) IS NOT FALSE").format(stamp)
-        assert absence.scope_table is not None
         return sql.SQL(
             "UPDATE {target} t SET _deleted_at = now(), _vanished = {vanished},"
             " _synced_at = now(){move_stamp} FROM {scope} o"
-            " WHERE o.{key} = t.{key} AND t._deleted_at IS NULL AND {is_not_older}"
-            " AND NOT EXISTS (SELECT FROM {staging} s WHERE {same_key})"
+            " WHERE o.{key} = t.{key} AND {is_not_older} AND {is_unseen}"
         ).format(
             target=self.shape.qualified,
-            vanished=sql.Literal(absence.vanished.value),
+            vanished=vanished,
             move_stamp=move_stamp,
-            scope=staging_identifier(absence.scope_table),
+            scope=staging_identifier(scope_table),
             key=sql.Identifier(self.shape.id_column),
             is_not_older=is_not_older,
-            staging=self._staging,
-            same_key=self._same_key,
+            is_unseen=self.is_unseen,
         )

@@ -4,7 +4,7 @@ Belongs here: PostgreSQL's side of `ValueType`, bookkeeping columns, creating an
 Does not belong here: moving rows (staging.py, merge.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -185,43 +185,95 @@ def column_types(connection: psycopg.Connection, schema: str, table: str) -> dic
     return {str(name): str(type_name) for name, type_name in rows}
 
 
-def widen_table(connection: psycopg.Connection, shape: TableShape) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A shape that an existing table can take, and what had to be done for it.
+
+    Attributes:
+        shape: with the wider of both types where the table's is wider than the CRM's.
+        unfilled: CRM fields whose column is new or was retyped, so that older rows want a full
+            sync.
+        misfits: CRM fields that the table cannot take, each with the reason.
+    """
+
+    shape: TableShape
+    unfilled: tuple[str, ...] = ()
+    misfits: tuple[tuple[str, str], ...] = ()
+
+
+def fit_table(connection: psycopg.Connection, shape: TableShape) -> Fitted:
     """Bring an existing table to the shape by additions and widenings alone.
 
-    Columns that are no longer mapped stay with their values.
-
-    Returns:
-        Names of columns that were added and are empty until the next full sync.
-
-    Raises:
-        PermanentError: a column would have to be narrowed.
+    Columns that are no longer mapped stay with their values. A field that would narrow its column,
+    or whose column an analyst's view holds fast, is left out, so that the others go on.
     """
     present = column_types(connection, shape.schema, shape.table)
-    added = []
-    for column in shape.kept:
-        found = present.get(column.name)
-        if found is None:
-            connection.execute(
-                sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(shape.qualified, column.definition)
-            )
-            added.append(column.name)
-        elif found == column.column_type:
+    _mend_bookkeeping(connection, shape, present)
+    fitting: dict[Column, Column] = {}
+    unfilled: list[str] = []
+    misfits: list[tuple[str, str]] = []
+    for column in shape.staged:
+        found = present.get(column.name, column.column_type)
+        fitting[column] = column
+        if column not in shape.kept:
             continue
-        elif (found, column.column_type) in WIDENINGS:
-            connection.execute(
-                sql.SQL("ALTER TABLE {} ALTER COLUMN {} TYPE {}").format(
-                    shape.qualified, sql.Identifier(column.name), sql.SQL(column.column_type)
-                )
-            )
-        else:
-            raise PermanentError(
-                f"{shape.schema}.{shape.table}.{column.name} holds {found}, but the CRM now "
-                f"describes {column.source} as {column.column_type}, and narrowing could lose "
-                "values. Map the field to a new column name, or drop the old column."
-            )
-    if added:
+        if column.name not in present:
+            _alter(connection, shape, sql.SQL("ADD COLUMN {}").format(column.definition))
+            unfilled.append(column.source)
+        elif (column.column_type, found) in WIDENINGS:
+            fitting[column] = replace(column, column_type=found)
+        elif found != column.column_type:
+            problem = _widen(connection, shape, column, found)
+            if problem:
+                del fitting[column]
+                misfits.append((column.source, problem))
+            else:
+                unfilled.append(column.source)
+    if unfilled:
         comment_table(connection, shape)
-    return tuple(added)
+    fitted = replace(
+        shape,
+        mapped=tuple(fitting[c] for c in shape.mapped if c in fitting),
+        technical=tuple(fitting[c] for c in shape.technical if c in fitting),
+    )
+    return Fitted(fitted, tuple(unfilled), tuple(misfits))
+
+
+def _widen(
+    connection: psycopg.Connection, shape: TableShape, column: Column, found: str
+) -> str | None:
+    """Retype a column, or say why that cannot be."""
+    where = f"{shape.schema}.{shape.table}.{column.name} holds {found}"
+    if (found, column.column_type) not in WIDENINGS:
+        return (
+            f"{where}, but the CRM now describes {column.source} as {column.column_type}, and "
+            "narrowing could lose values. Map the field to a new column, or drop the old one."
+        )
+    retype = sql.SQL("ALTER COLUMN {} TYPE {}").format(
+        sql.Identifier(column.name), sql.SQL(column.column_type)
+    )
+    try:
+        with connection.transaction():
+            _alter(connection, shape, retype)
+    except psycopg.errors.FeatureNotSupported:
+        return (
+            f"{where} and a view uses it, so it cannot become {column.column_type}. Drop the view "
+            "for a moment, or map the field to a new column."
+        )
+    return None
+
+
+def _mend_bookkeeping(
+    connection: psycopg.Connection, shape: TableShape, present: Mapping[str, str]
+) -> None:
+    for name, (definition, _) in BOOKKEEPING.items():
+        if name not in present:
+            added = sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(name), sql.SQL(definition))
+            _alter(connection, shape, added)
+
+
+def _alter(connection: psycopg.Connection, shape: TableShape, change: sql.Composed) -> None:
+    connection.execute(sql.SQL("ALTER TABLE {} {}").format(shape.qualified, change))
 
 
 def add_bookkeeping(connection: psycopg.Connection, table: sql.Composable) -> None:
@@ -250,25 +302,6 @@ def comment_table(connection: psycopg.Connection, shape: TableShape) -> None:
             sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(
                 shape.qualified, sql.Identifier(name), sql.Literal(comment)
             )
-        )
-
-
-def publish_schema(connection: psycopg.Connection, schema: str) -> None:
-    """Create the schema of typed tables, readable by analysts now and later.
-
-    Grants are skipped where the role `analyst` does not exist: its creation may be the operator's.
-    """
-    exists = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [schema]).fetchone()
-    if exists and exists[0]:
-        return
-    name = sql.Identifier(schema)
-    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
-    if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'analyst'").fetchone():
-        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO analyst").format(name))
-        connection.execute(
-            sql.SQL(
-                "ALTER DEFAULT PRIVILEGES IN SCHEMA {} GRANT SELECT ON TABLES TO analyst"
-            ).format(name)
         )
 
 

@@ -11,6 +11,7 @@ import codecs
 import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import psycopg
@@ -102,12 +103,15 @@ def drop_staging(connection: psycopg.Connection, staging_table: str) -> None:
 def insert_ids(
     connection: psycopg.Connection, shape: TableShape, staging_table: str, ids: Iterable[str]
 ) -> None:
-    """Fill a scope table with ids that are known already."""
+    """Add ids to a scope table that are not in it: they were asked for and not found."""
     connection.execute(
-        sql.SQL("INSERT INTO {} ({}) SELECT unnest({}::text[])").format(
-            staging_identifier(staging_table),
-            sql.Identifier(shape.id_column),
-            sql.Literal(list(ids)),
+        sql.SQL(
+            "INSERT INTO {scope} ({key}) SELECT id FROM unnest({ids}::text[]) id"
+            " WHERE id NOT IN (SELECT {key} FROM {scope})"
+        ).format(
+            scope=staging_identifier(staging_table),
+            key=sql.Identifier(shape.id_column),
+            ids=sql.Literal(list(ids)),
         )
     )
 
@@ -197,12 +201,22 @@ class _Place:
 
     def sift(self, page: Page) -> Landed:
         """The slow road: row by row, and each value is asked whether it fits."""
-        rows = csv.reader(_lines(page.chunks()), strict=True)
         csv.field_size_limit(2**31 - 1)
+        rows = self._parsed(page)
         first = next(rows, None)
         columns = _in_order(page, self.shape)
-        self._copy_as_text(columns, [] if first is None else _chain(first, rows))
+        self._copy_as_text(columns, [] if first is None else chain([first], rows))
         return Landed(records=self._land_fitting(columns), rejected=self._quarantine(columns))
+
+    def _parsed(self, page: Page) -> Iterator[list[str]]:
+        """The page's rows; one that ends in the middle of a row was cut on its way."""
+        try:
+            for row in csv.reader(_lines(page.chunks()), strict=True):
+                if len(row) != len(page.columns):
+                    raise TransientError(f"{self.object_name}: a page broke off inside a row.")
+                yield row
+        except csv.Error as error:
+            raise TransientError(f"{self.object_name}: a page broke off inside a value.") from error
 
     def _copy_as_text(self, columns: tuple[Column, ...], rows: Iterable[list[str]]) -> None:
         names = sql.SQL(", ").join(sql.Identifier(c.name) for c in columns)
@@ -281,11 +295,6 @@ def _fits(column: Column) -> sql.Composable:
 
 def _all_fit(columns: tuple[Column, ...]) -> sql.Composable:
     return sql.SQL(" AND ").join(_fits(c) for c in columns)
-
-
-def _chain(first: list[str], rest: Iterable[list[str]]) -> Iterator[list[str]]:
-    yield first
-    yield from rest
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:

@@ -98,13 +98,7 @@ class BulkRead:
 
     def close(self) -> None:
         """Delete the job, so that results with personal data do not lie about for a week."""
-        try:
-            if self._job.get("state") in _WAITING:
-                body = {"state": "Aborted"}
-                self._session.request("PATCH", self._job_path, json=body, concern=self._concern)
-            self._session.request("DELETE", self._job_path, concern=self._concern)
-        except CrmPipelineError as error:
-            _log.debug("A Bulk job was not deleted: %s", error)
+        delete_job(self._session, self._job_path, is_running=self._job.get("state") in _WAITING)
 
     @property
     def _job_path(self) -> str:
@@ -208,3 +202,17 @@ class BulkRead:
 
 def _locator_in(address: str) -> str:
     return next(iter(parse_qs(urlsplit(address).query).get("locator", [])), _FIRST_PAGE)
+
+
+def delete_job(session: SalesforceSession, path: str, *, is_running: bool = False) -> None:
+    """Delete a job and its results; never raises, for Salesforce does it itself after a week.
+
+    Only a job that has ended can be deleted; a running one is aborted first.
+    """
+    concern = Concern("Bulk job", is_stored_result=True)
+    try:
+        if is_running:
+            session.request("PATCH", path, json={"state": "Aborted"}, concern=concern)
+        session.request("DELETE", path, concern=concern)
+    except CrmPipelineError as error:
+        _log.debug("A Bulk job was not deleted: %s", error)

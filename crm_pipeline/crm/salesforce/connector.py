@@ -13,7 +13,7 @@ from crm_pipeline.config.environment import Environment, SalesforceFlow, salesfo
 from crm_pipeline.config.settings import CrmSettings
 from crm_pipeline.crm.port import ApiUsage, OrgIdentity, ReadRequest, RecordRead, ResumePoint
 from crm_pipeline.crm.salesforce import rest, soql
-from crm_pipeline.crm.salesforce.bulk import BulkManners, BulkRead
+from crm_pipeline.crm.salesforce.bulk import BulkManners, BulkRead, delete_job
 from crm_pipeline.crm.salesforce.choice import choose
 from crm_pipeline.crm.salesforce.describe import (
     Description,
@@ -27,6 +27,7 @@ from crm_pipeline.crm.salesforce.failures import (
     hidden_object,
     missing_fields,
 )
+from crm_pipeline.crm.salesforce.identifiers import full_id
 from crm_pipeline.crm.salesforce.identity import identity_of, organization_of
 from crm_pipeline.crm.salesforce.library import LibraryClient
 from crm_pipeline.crm.salesforce.login import (
@@ -37,7 +38,7 @@ from crm_pipeline.crm.salesforce.login import (
 from crm_pipeline.crm.salesforce.rest import RestQueries, RestRead
 from crm_pipeline.crm.salesforce.session import SalesforceSession
 from crm_pipeline.crm.salesforce.wire import Manners
-from crm_pipeline.errors import ObjectUnavailable, PermanentError
+from crm_pipeline.errors import ObjectUnavailable, PermanentError, UsageError
 from crm_pipeline.model.objects import CrmObject, Transport
 
 _DEEPEST_PATH = 5  # parents that SOQL climbs to
@@ -81,6 +82,17 @@ class SalesforceConnector:
                 "own clock; look at the proxy in between."
             )
         return moment
+
+    def full_id(self, record_id: str) -> str:
+        """The 18-character form of an id.
+
+        Raises:
+            UsageError: it is none.
+        """
+        try:
+            return full_id(record_id)
+        except PermanentError as error:
+            raise UsageError(str(error)) from error
 
     def object_names(self) -> tuple[str, ...]:
         """API names of all objects that our user may query, by the global describe."""
@@ -154,6 +166,11 @@ class SalesforceConnector:
             if request.only_transport is Transport.BULK:
                 raise
         return self._rest(request, f"REST: Bulk does not read {request.crm_object.name}")
+
+    def forget(self, token: str) -> None:
+        """Delete the Bulk job behind a read; cursors of REST reads end by themselves."""
+        if token != rest.TOKEN and token.isalnum():
+            delete_job(self.session, f"{self._version_path}/jobs/query/{token}")
 
     def close(self) -> None:
         """Give connections back."""

@@ -140,7 +140,7 @@ class Bench:
         with self.warehouse.connect() as connection:
             merge.key_staging(connection, self.shape, attempt.staging_table)
             if merge.table_is_live(connection, self.shape):
-                return merge.merge(connection, self.shape, attempt.staging_table, absence=absence)
+                return merge.merge(connection, self.shape, attempt, absence=absence)
             return merge.publish(connection, self.shape, attempt.staging_table)
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:

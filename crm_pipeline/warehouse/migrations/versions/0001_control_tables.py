@@ -8,11 +8,6 @@ branch_labels = None
 depends_on = None
 
 TABLES = """
-CREATE SCHEMA IF NOT EXISTS crm_staging;
-COMMENT ON SCHEMA crm_sync IS
-    'What CRM Pipeline remembers. Read the views; leave the tables to it.';
-COMMENT ON SCHEMA crm_staging IS 'Half-read syncs. Nothing here is complete.';
-
 CREATE TABLE crm_sync.organization (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     organization_id text NOT NULL,
@@ -57,6 +52,8 @@ CREATE TABLE crm_sync.sync_run (
     fingerprint text NOT NULL,
     has_staging boolean NOT NULL DEFAULT true,
     read_token text,
+    staged_at timestamptz,
+    scope_records bigint,
     transport text,
     transport_reason text,
     read_started_at timestamptz,
@@ -110,8 +107,9 @@ CREATE VIEW crm_sync.sync_status AS
 SELECT s.object_name,
        s.table_name,
        CASE WHEN l.owner IS NOT NULL AND l.expires_at > now() THEN l.mode || ' sync running'
-            WHEN s.watermark IS NULL THEN 'never fully synced'
+            WHEN r.status IN ('reading', 'staged') THEN 'last sync interrupted'
             WHEN r.status IN ('failed', 'interrupted') THEN 'last sync ' || r.status
+            WHEN s.watermark IS NULL THEN 'never fully synced'
             WHEN s.full_sync_due_reason IS NOT NULL THEN 'full sync due'
             ELSE 'in step' END AS status,
        s.watermark AS synced_through,
@@ -134,26 +132,12 @@ FROM crm_sync.object_state s
 LEFT JOIN crm_sync.lease l ON l.name = s.object_name
 LEFT JOIN LATERAL (
     SELECT * FROM crm_sync.sync_run r
-    WHERE r.object_name = s.object_name ORDER BY r.sync_run_id DESC LIMIT 1
+    WHERE r.object_name = s.object_name AND r.mode <> 'record' ORDER BY r.sync_run_id DESC LIMIT 1
 ) r ON true;
 COMMENT ON VIEW crm_sync.sync_status IS 'One row per CRM object: where it stands and how it went.';
-"""
-
-ANALYST = """
-DO $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'analyst') THEN
-        CREATE ROLE analyst NOLOGIN;
-    END IF;
-    GRANT USAGE ON SCHEMA crm_sync TO analyst;
-    GRANT SELECT ON crm_sync.sync_status TO analyst;
-EXCEPTION WHEN insufficient_privilege OR duplicate_object OR unique_violation THEN
-    RAISE NOTICE 'the role analyst was not set up: create it, then run the migration''s grants';
-END $$;
 """
 
 
 def upgrade() -> None:
     """Everything the reading side remembers."""
     op.execute(TABLES)
-    op.execute(ANALYST)
