@@ -111,7 +111,8 @@ def test_b9_a_record_that_left_the_filter_is_marked_and_stale_pages_do_not_bring
         scope = bench.shape.narrowed_to_scope()
         staging.create_staging(connection, scope, "scope", becomes_live=False)
         connection.execute(
-            "INSERT INTO crm_staging.scope VALUES ('out', %(new)s), ('in', %(new)s), ('lost', NULL)",
+            "INSERT INTO crm_staging.scope"
+            " VALUES ('out', %(new)s), ('in', %(new)s), ('lost', NULL)",
             {"new": at(7)},
         )
     absence = Absence(scope_table="scope")
