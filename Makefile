@@ -69,7 +69,7 @@ test-long: $(STAMP) ## Run the tests that take minutes
 	$(BIN)/pytest -m long --timeout 3600
 
 benchmark: $(STAMP) ## Measure loading and writing on this machine
-	$(BIN)/python -m benchmarks
+	$(BIN)/python benchmarks/sync_speed.py
 
 lock: $(STAMP) ## Resolve the dependencies anew, from the public index only
 	env $(INDEX_VARIABLES:%=-u %) UV_NO_CONFIG=1 .venv/tools/bin/uv lock

@@ -207,7 +207,7 @@ def _point_out(stage: Stage, story: Story, address: str) -> None:
     name = "crm_pipeline"
     story.console.print(
         f"\nIn the org, records change every {LIVE_SECONDS:.0f} seconds. What to look at:\n"
-        f"  {address}/jobs               full_sync: press Launchpad, Launch Run\n"
+        f"  {address}/jobs               full_sync: Materialize all, or its arrow\n"
         f"  {address}/automation         differential_schedule: on, every hour\n"
         f"  {address}/assets             one asset per table; press Materialize to read changes\n"
         f"  {_near(home / 'crm_sync.yaml')}   the settings; the UI follows when you save them\n"

@@ -62,7 +62,8 @@ def up(
         services = bring_up_dagster(environment, supervisor, console, host=address, port=port)
         console.print(
             f"The Dagster UI is at {services.address}\n"
-            f"  First full sync: Jobs, full_sync, Launchpad, Launch Run\n"
+            f"  First full sync: Jobs, full_sync, the arrow beside Materialize all, "
+            f"Open launchpad\n"
             f"  Differentials:   Automation, differential_schedule, every "
             f"{settings.differential.interval_minutes} minutes\n"
             f"  Tables:          Assets; and crm-pipeline status\n"

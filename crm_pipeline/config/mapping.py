@@ -12,7 +12,13 @@ from crm_pipeline.config.names import did_you_mean, listed, printable
 from crm_pipeline.config.object_settings import FieldMapping, ObjectSettings
 from crm_pipeline.errors import ConfigurationError, FieldUnavailable
 from crm_pipeline.model.filters import All, Any, Comparison, Not, RecordFilter, fields_of
-from crm_pipeline.model.objects import CrmField, CrmObject, MappedField, ObjectSelection
+from crm_pipeline.model.objects import (
+    CrmField,
+    CrmObject,
+    Direction,
+    MappedField,
+    ObjectSelection,
+)
 
 _COMPONENTS = (
     "Street",
@@ -119,7 +125,7 @@ def _selection(
     return ObjectSelection(
         crm_object=crm_object,
         table=object_settings.table_name(crm_object.name),
-        columns=mapped,
+        columns=tuple(m for m in mapped if m.direction is not Direction.UP),
         record_filter=record_filter,
         transport=object_settings.transport,
     )

@@ -14,7 +14,7 @@ from crm_pipeline.config.object_settings import ObjectSettings
 from crm_pipeline.model.sync import SyncMode, SyncOutcome
 from crm_pipeline.sync.engine import SyncEngine
 from crm_pipeline.warehouse.ledger import SyncAttempt
-from crm_pipeline.warehouse.schema import column_types
+from crm_pipeline.warehouse.schema import column_comments, column_types
 
 OWNERS = ["team:data-engineering"]
 PREVIEW_ROWS = 5
@@ -77,7 +77,11 @@ def table_metadata(engine: SyncEngine, object_name: str, outcome: SyncOutcome) -
     schema, _, table = outcome.table.rpartition(".")
     with engine.warehouse.connect() as connection:
         types = column_types(connection, schema, table)
-    columns = [dg.TableColumn(name, type_name) for name, type_name in types.items()]
+        comments = column_comments(connection, schema, table)
+    columns = [
+        dg.TableColumn(name, type_name, description=comments.get(name))
+        for name, type_name in types.items()
+    ]
     found: Metadata = {"dagster/column_schema": dg.TableSchema(columns=columns)}
     if outcome.watermark_before is None:
         # Exact and free where the table was new; a count of a large table would cost seconds.

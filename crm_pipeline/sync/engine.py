@@ -30,7 +30,7 @@ from crm_pipeline.errors import (
     UsageError,
     WrongOrganization,
 )
-from crm_pipeline.model.objects import ObjectSelection
+from crm_pipeline.model.objects import ObjectSelection, ValueType
 from crm_pipeline.model.sync import Parity, Progress, SyncMode, SyncOutcome
 from crm_pipeline.sync.reading import PageLander
 from crm_pipeline.sync.selection import chosen_object, completeness_after, select_object
@@ -121,6 +121,7 @@ class SyncEngine:
         self.warehouse = warehouse
         self.require_enabled = require_enabled
         self._prepared: dict[tuple[str, SyncMode, str], _Work] = {}
+        self._open_columns: dict[str, frozenset[str]] = {}
         self._is_own_organization = False
 
     def require_own_organization(self) -> None:
@@ -249,8 +250,19 @@ class SyncEngine:
             return self._commit(work, attempt, lease)
 
     def preview(self, object_name: str, *, rows: int = 5) -> list[Mapping[str, object]]:
-        """The rows written last, as people would see them; empty before the first full sync."""
-        return merge.preview_table(self.warehouse, self._table(object_name), rows=rows)
+        """The rows written last, for an orchestrator's pages; empty before the first full sync.
+
+        Free text is cut to its first letter: those pages and their database are open to more people
+        than the tables are. Ids, options, numbers and times show what arrived.
+        """
+        found = merge.preview_table(self.warehouse, self._table(object_name), rows=rows)
+        return [{name: self._veiled(object_name, name, row[name]) for name in row} for row in found]
+
+    def _veiled(self, object_name: str, column: str, value: object) -> object:
+        is_plain = not isinstance(value, str) or not value or column.startswith("_")
+        if is_plain or column in self._open_columns.get(object_name, ()):
+            return value
+        return f"{str(value)[0]}…"
 
     def count_parity(self, object_name: str) -> Parity:
         """Hold the table's count against the CRM's own.
@@ -337,6 +349,11 @@ class SyncEngine:
         except CrmPipelineError as error:
             self._note_failed_start(object_name, mode, run_id, error)
             raise
+        self._open_columns[object_name] = frozenset(
+            mapped.column
+            for mapped in selection.columns
+            if mapped.field.options or mapped.field.value_type is ValueType.IDENTIFIER
+        )
         return self._fitted(_Work(object_name, selection, mode, run_id, broken))
 
     def _note_failed_start(

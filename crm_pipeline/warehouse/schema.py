@@ -185,6 +185,16 @@ def column_types(connection: psycopg.Connection, schema: str, table: str) -> dic
     return {str(name): str(type_name) for name, type_name in rows}
 
 
+def column_comments(connection: psycopg.Connection, schema: str, table: str) -> dict[str, str]:
+    """Comments by column name, where there are any."""
+    rows = connection.execute(
+        "SELECT attname, col_description(attrelid, attnum) FROM pg_attribute"
+        " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+        [sql.Identifier(schema, table).as_string(connection)],
+    ).fetchall()
+    return {str(name): str(comment) for name, comment in rows if comment}
+
+
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """A shape that an existing table can take, and what had to be done for it.

@@ -94,8 +94,13 @@ def test_only_chosen_objects_are_read_and_the_others_say_so(house: House, dagste
     told = [entry.user_message for entry in dagster.instance.all_logs(result.run_id)]
     assert "Lead was not chosen: its table stays as it is." in told
     differential = dagster.run("differential_sync", partition=dagster.window())
-    assert differential.success
-    assert _skipped(differential) == {"salesforce__lead", "salesforce__contact"}
+    assert not differential.success, "green means every object committed"
+    failures = {
+        e.step_key: e.step_failure_data for e in differential.all_events if e.is_step_failure
+    }
+    assert set(failures) == {"salesforce_changes__lead", "salesforce_changes__contact"}
+    told = [entry.message for entry in dagster.instance.all_logs(differential.run_id)]
+    assert any("Lead has never been fully synced" in message for message in told)
 
 
 def test_the_form_refuses_objects_that_take_no_part(dagster: Dagster) -> None:

@@ -1,4 +1,8 @@
-"""Findings of a hostile review of the sync engine: each test is a promise that does not hold."""
+"""Rare interleavings, each of which once broke a promise.
+
+Crashes between the halves of a sync, records that come by another path meanwhile, locks of others,
+schemas that changed: found by a hostile reading of the engine, kept so that they stay mended.
+"""
 
 import contextlib
 import os
@@ -22,7 +26,6 @@ from crm_pipeline.errors import CrmPipelineError, LeaseBusy, PermanentError, Tra
 from crm_pipeline.model.objects import CrmField, CrmObject, MappedField, ObjectSelection, ValueType
 from crm_pipeline.model.sync import Progress, SyncMode
 from crm_pipeline.sync import engine as engine_module
-from crm_pipeline.sync import reading as reading_module
 from crm_pipeline.sync.engine import SyncEngine
 from crm_pipeline.sync.reading import PageLander
 from crm_pipeline.warehouse import ledger, merge, schema, staging
@@ -699,7 +702,7 @@ def test_e9_a_page_that_took_a_minute_and_broke_off_is_still_read_again(
             raise TransientError("the connection broke off after a minute")
         return land_page(*args, **facts)
 
-    monkeypatch.setattr(reading_module.staging, "land_page", slow_and_cut)
+    monkeypatch.setattr(staging, "land_page", slow_and_cut)
     house.full()
     house.assert_in_step()
 
