@@ -46,16 +46,21 @@ def stop_all(lines: Iterable[str]) -> None:
     for group in groups:
         _signal(group, signal.SIGTERM)
     for group in groups:
-        stop_group(group)
+        _await_end(group)
     for kind, name in started:
         if kind == "postgres":
             _stop_postgres(Path(name))
 
 
-def stop_group(group: int, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+def stop_group(group: int) -> None:
     """Ask a process group to end, and kill it when it does not."""
-    deadline = time.monotonic() + patience_seconds
     _signal(group, signal.SIGTERM)
+    _await_end(group)
+
+
+def _await_end(group: int) -> None:
+    # Asking twice would not help: some programs take a second signal as a reason to start over.
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while _lives(group):
         if time.monotonic() > deadline:
             _signal(group, signal.SIGKILL)
