@@ -95,13 +95,13 @@ def test_only_chosen_objects_are_read_and_the_others_say_so(house: House, dagste
     assert "Lead was not chosen: its table stays as it is." in told
     differential = dagster.run("differential_sync", partition=dagster.window())
     assert not differential.success, "green means every object committed"
-    told = {
-        event.step_key: str(event.step_failure_data.user_failure_data)
+    reasons = {
+        str(event.step_key): str(event.step_failure_data.user_failure_data)
         for event in differential.all_events
         if event.is_step_failure
     }
-    assert set(told) == {"salesforce_changes__lead", "salesforce_changes__contact"}
-    assert "Lead has never been fully synced" in told["salesforce_changes__lead"]
+    assert set(reasons) == {"salesforce_changes__lead", "salesforce_changes__contact"}
+    assert "Lead has never been fully synced" in reasons["salesforce_changes__lead"]
 
 
 def test_the_form_refuses_objects_that_take_no_part(dagster: Dagster) -> None:
