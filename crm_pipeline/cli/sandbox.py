@@ -3,12 +3,14 @@
 Belongs here: options. Does not belong here: the org and its server (sandbox/).
 """
 
+import errno
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from crm_pipeline.cli.console import stdout
+from crm_pipeline.errors import UsageError
 
 app = typer.Typer(
     name="sandbox",
@@ -50,13 +52,20 @@ def serve(
     from crm_pipeline.sandbox.salesforce import running  # noqa: PLC0415
 
     console = stdout()
-    running.serve(
-        home,
-        port,
-        records=records,
-        seed=seed,
-        live_seconds=live_seconds,
-        tls=tls,
-        load=load or (),
-        announce=lambda line: console.print(line, markup=False),
-    )
+    try:
+        running.serve(
+            home,
+            port,
+            records=records,
+            seed=seed,
+            live_seconds=live_seconds,
+            tls=tls,
+            load=load or (),
+            announce=lambda line: console.print(line, markup=False),
+        )
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise UsageError(
+            f"Port {port} is taken; name another, or --port 0 for a free one."
+        ) from None
