@@ -12,8 +12,10 @@ clock starts, for limit, floor and engine alike.
 import argparse
 import json
 import os
+import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -30,10 +34,19 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
+from crm_pipeline.crm.port import ReadRequest
+from crm_pipeline.crm.salesforce.soql import select
+from crm_pipeline.model.sync import SyncMode
+from crm_pipeline.sandbox.salesforce.org import SandboxOrg
 from crm_pipeline.sandbox.salesforce.people import lead_rows
+from crm_pipeline.sandbox.salesforce.running import running
+from crm_pipeline.sync.assembly import Installation
+from crm_pipeline.sync.selection import select_object
 from crm_pipeline.warehouse.embedded import EmbeddedPostgres
+from crm_pipeline.warehouse.schema import table_shape
 
 HERE = Path(__file__).resolve()
+CLI = (sys.executable, "-m", "crm_pipeline.cli.main")
 FIELDS = tuple(next(iter(lead_rows(1))))
 TYPES = {
     "AnnualRevenue": "numeric",
@@ -50,7 +63,9 @@ API = "/services/data/v62.0"
 
 def main() -> None:
     """Measure everything and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--org", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--engine", help=argparse.SUPPRESS)
@@ -130,12 +145,87 @@ def repeated_and_differential(work: Path, url: str, records: int) -> Iterator[tu
         f"{outcome['seconds']:.2f} s",
         f"{outcome['updated']} rows written",
     )
+    yield from through_dagster(work)
+
+
+def through_dagster(work: Path) -> Iterator[tuple[str, str, str]]:
+    """What Dagster adds: a process that loads it, and the way through its queue."""
+    seconds = timed(lambda: command("sync", "full", "--restart", "--json"))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    yield "crm-pipeline sync full, over a live table", f"{seconds:.2f} s", "the whole process"
+    yield "  peak memory with Dagster loaded", f"{peak / 1e6:,.0f} MB", "largest child so far"
+    with services(work) as address:
+        ticks = [queued_differential(address) for _ in range(4)][1:]
+    whole, run = (median([tick[n] for tick in ticks]) for n in (0, 1))
+    yield "empty differential, request to green", f"{whole:.1f} s", f"the run alone {run:.1f} s"
+
+
+def command(*words: str) -> None:
+    """Our command, in a process of its own."""
+    subprocess.run([*CLI, *words], check=True, capture_output=True)
+
+
+@contextmanager
+def services(work: Path) -> Iterator[str]:
+    """The UI, the daemon and the code server, as `crm-pipeline up` starts them."""
+    process = subprocess.Popen(
+        [*CLI, "up", "--port", "3900"], stderr=subprocess.PIPE, text=True, cwd=work
+    )
+    assert process.stderr is not None
+    try:
+        yield next(
+            found[1]
+            for line in process.stderr
+            if (found := re.search(r"UI is at (http://\S+)", line))
+        )
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+def queued_differential(address: str) -> tuple[float, float]:
+    """Seconds from request to end, and of the run alone."""
+    ask = partial(requests.post, f"{address}/graphql", timeout=30)
+    selector = {
+        "repositoryLocationName": "crm_pipeline",
+        "repositoryName": "__repository__",
+        "pipelineName": "differential_sync",
+    }
+    tags = [{"key": "dagster/partition", "value": datetime.now(UTC).strftime("%Y-%m-%d-%H:00")}]
+    facts = {
+        "selector": selector,
+        "mode": "default",
+        "runConfigData": "{}",
+        "executionMetadata": {"tags": tags},
+    }
+    started = time.monotonic()
+    launched = ask(json={"query": _LAUNCH, "variables": {"facts": facts}}).json()
+    run_id = launched["data"]["launchPipelineExecution"]["run"]["runId"]
+    while True:
+        run = ask(json={"query": _LOOK, "variables": {"run": run_id}}).json()["data"]["runOrError"]
+        if run["status"] in ("SUCCESS", "FAILURE"):
+            return time.monotonic() - started, run["endTime"] - run["startTime"]
+        time.sleep(0.05)
+
+
+_LAUNCH = """mutation($facts: ExecutionParams!) { launchPipelineExecution(executionParams: $facts)
+{ ... on LaunchRunSuccess { run { runId } } } }"""
+_LOOK = (
+    """query($run: ID!) { runOrError(runId: $run) { ... on Run { status startTime endTime } } }"""
+)
 
 
 def configure(work: Path, url: str, database: str) -> None:
     """The settings and the environment of the engine."""
     (work / "crm_sync.yaml").write_text(
-        json.dumps({"version": 1, "objects": {"Lead": {"fields": list(FIELDS)}}})
+        json.dumps(
+            {
+                "version": 1,
+                "reference_data": False,
+                "marketing": {"enabled": False},
+                "objects": {"Lead": {"fields": list(FIELDS)}},
+            }
+        )
     )
     os.environ |= {
         "CRM_PIPELINE_CONFIG": str(work / "crm_sync.yaml"),
@@ -149,12 +239,6 @@ def configure(work: Path, url: str, database: str) -> None:
 
 def bulk_soql() -> str:
     """The query that the engine sends, so that the org has its result prepared."""
-    from crm_pipeline.crm.port import ReadRequest
-    from crm_pipeline.crm.salesforce.soql import select
-    from crm_pipeline.sync.assembly import Installation
-    from crm_pipeline.sync.selection import select_object
-    from crm_pipeline.warehouse.schema import table_shape
-
     installation = Installation.from_environment()
     connector = installation.connector(installation.settings)
     selection, _ = select_object(installation.settings, connector, "Lead")
@@ -224,7 +308,7 @@ def create_table(connection: psycopg.Connection, first_line: bytes) -> bytes:
         f'"{n.lower()}" {kinds.get(n, "text")}' + (' COLLATE "C"' if n == "Id" else "")
         for n in names
     )
-    connection.execute("DROP TABLE IF EXISTS public.bench".encode())
+    connection.execute(b"DROP TABLE IF EXISTS public.bench")
     connection.execute(f"CREATE TABLE public.bench ({columns})".encode())
     listed = ", ".join(f'"{n.lower()}"' for n in names)
     return (
@@ -293,9 +377,6 @@ def engine(work: Path, mode: str) -> dict[str, Any]:
 
 def run_engine(mode: str) -> None:
     """The engine's own process: seconds from a ready engine to the commit, and peak memory."""
-    from crm_pipeline.model.sync import SyncMode
-    from crm_pipeline.sync.assembly import Installation
-
     with Installation.from_environment().engine() as made:
         started = time.monotonic()
         outcome = made.sync_object("Lead", mode=SyncMode(mode), run_id=f"bench {time.time()}")
@@ -334,9 +415,6 @@ def org_process(work: Path, records: int) -> Iterator[str]:
 
 def serve_org(address: Path, records: int) -> None:
     """An org of leads, until it is told to stop."""
-    from crm_pipeline.sandbox.salesforce.org import SandboxOrg
-    from crm_pipeline.sandbox.salesforce.running import running
-
     org = SandboxOrg()
     org.clock.advance(seconds=-86_400)
     org.create_many("Lead", lead_rows(records))
@@ -350,7 +428,9 @@ def serve_org(address: Path, records: int) -> None:
 def touch(url: str, count: int) -> None:
     """Change records in the org."""
     requests.post(
-        f"{url}/sandbox/live", json={"updates": count, "object_names": ["Lead"], "seed": 1}, timeout=300
+        f"{url}/sandbox/live",
+        json={"updates": count, "object_names": ["Lead"], "seed": 1},
+        timeout=300,
     ).raise_for_status()
 
 
