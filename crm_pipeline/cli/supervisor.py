@@ -170,6 +170,10 @@ class Supervisor:
                 if service.process is not None:
                     service.process.poll()
             time.sleep(0.01)
+        for service in self._services:
+            if service.process is not None:
+                with suppress(subprocess.TimeoutExpired):
+                    service.process.wait(timeout=5)
 
     def _tell(self, line: str) -> None:
         assert self._guard.stdin is not None, "it was opened as a pipe"
