@@ -176,6 +176,10 @@ def run_job(
     home = prepare_dagster_home(installation.environment)
     home.enter()
     warehouse = installation.warehouse()
+    with installation.engine() as engine:
+        # A login that cannot work is one sentence here, and a failed run in the UI otherwise.
+        engine.require_enabled()
+        engine.require_own_organization()
     # Dagster takes more than a second to import: after everything that can refuse cheaply.
     from crm_pipeline.cli import dagster_runs, outcomes, progress  # noqa: PLC0415
 

@@ -208,6 +208,13 @@ def test_wrong_credentials_are_found_without_showing_them(with_org: Shell) -> No
     )
 
 
+def test_a_sync_with_wrong_credentials_begins_no_run(with_org: Shell) -> None:
+    said = with_org.refuses(2, "sync", "full", SALESFORCE_CLIENT_SECRET="wrong")
+    assert "Salesforce refuses the login" in said
+    said = with_org.refuses(1, "sync", "full", SALESFORCE_LOGIN_URL=nobody_listens())
+    assert "cannot be reached" in said
+
+
 def test_an_org_that_is_down_is_a_failure_and_not_a_mistake(with_org: Shell) -> None:
     said = with_org.refuses(1, "init", "--force", SALESFORCE_LOGIN_URL=nobody_listens())
     assert "cannot be reached" in said
