@@ -12,6 +12,7 @@ from typing import Protocol
 
 from crm_pipeline.model.filters import RecordFilter
 from crm_pipeline.model.objects import CrmObject, Transport
+from crm_pipeline.model.pages import ResultPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +69,6 @@ class ResumePoint:
 
     token: str
     landed_keys: tuple[str, ...]
-
-
-class ResultPage(Protocol):
-    """One page of records as CSV bytes: the unit of loading, checkpointing and repeating."""
-
-    @property
-    def key(self) -> str:
-        """Names the page within its read, also after a restart."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Field names in the order of the page's columns; known once `chunks` has begun."""
-
-    @property
-    def record_count(self) -> int | None:
-        """Records in the page by the CRM's own count; None when the CRM does not say."""
-
-    def chunks(self) -> Iterator[bytes]:
-        """The page's CSV rows without a header line; may be called again to read the page again.
-
-        RFC 4180 with LF or CRLF, UTF-8, `""` or nothing for null, no NUL bytes; ISO 8601 times;
-        `true` and `false`.
-
-        Raises:
-            TransientError: the connection broke or the body was cut; calling again may help.
-            ReadExpired: the page no longer exists.
-        """
 
 
 class RecordRead(Protocol):

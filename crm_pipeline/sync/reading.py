@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 import psycopg
 import stamina
 
-from crm_pipeline.crm.port import ReadRequest, RecordRead, RecordSource, ResultPage, ResumePoint
+from crm_pipeline.crm.port import ReadRequest, RecordRead, RecordSource, ResumePoint
 from crm_pipeline.errors import IncompleteRead, ReadExpired, TransientError
 from crm_pipeline.model.objects import Transport
+from crm_pipeline.model.pages import ResultPage
 from crm_pipeline.model.sync import Progress
 from crm_pipeline.warehouse import ledger, staging
 from crm_pipeline.warehouse.connection import Warehouse

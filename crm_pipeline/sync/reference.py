@@ -21,7 +21,6 @@ from crm_pipeline.crm.port import (
     ReadRequest,
     RecordRead,
     RecordSource,
-    ResultPage,
     ResumePoint,
 )
 from crm_pipeline.model.filters import Comparator, Comparison, RecordFilter
@@ -33,6 +32,7 @@ from crm_pipeline.model.objects import (
     Transport,
     ValueType,
 )
+from crm_pipeline.model.pages import ResultPage
 from crm_pipeline.model.sync import SyncMode, SyncOutcome
 from crm_pipeline.sync.engine import Report, SyncEngine, ignore_progress
 from crm_pipeline.warehouse.schema import publish_view

@@ -12,12 +12,12 @@ import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
 
 import psycopg
 from psycopg import sql
 
 from crm_pipeline.errors import LeaseLost, TransientError
+from crm_pipeline.model.pages import ResultPage
 from crm_pipeline.warehouse.schema import (
     Column,
     TableShape,
@@ -25,25 +25,6 @@ from crm_pipeline.warehouse.schema import (
     column_types,
     staging_identifier,
 )
-
-
-class Page(Protocol):
-    """What this room needs of a result page; crm/port.py says the same to connectors."""
-
-    @property
-    def key(self) -> str:
-        """Names the page within its read."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """CRM field names in the order of the page's columns, once `chunks` has begun."""
-
-    @property
-    def record_count(self) -> int | None:
-        """Records in the page by the CRM's own count."""
-
-    def chunks(self) -> Iterator[bytes]:
-        """CSV rows without a header line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +99,7 @@ def insert_ids(
 
 def land_page(
     connection: psycopg.Connection,
-    page: Page,
+    page: ResultPage,
     *,
     shape: TableShape,
     staging_table: str,
@@ -143,7 +124,7 @@ def land_page(
 
 
 def copy_page(
-    connection: psycopg.Connection, page: Page, shape: TableShape, staging_table: str
+    connection: psycopg.Connection, page: ResultPage, shape: TableShape, staging_table: str
 ) -> int:
     """The fast road: bytes go through as they are.
 
@@ -175,7 +156,7 @@ class _Place:
     sync_run_id: int
     object_name: str
 
-    def claim(self, page: Page) -> None:
+    def claim(self, page: ResultPage) -> None:
         """Write the checkpoint first: a rival with the same page waits here, then gives up."""
         try:
             self.connection.execute(
@@ -185,7 +166,7 @@ class _Place:
         except (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation) as error:
             raise LeaseLost(f"{self.object_name}: another run has taken over this sync.") from error
 
-    def settle(self, page: Page, landed: Landed) -> Landed:
+    def settle(self, page: ResultPage, landed: Landed) -> Landed:
         """Compare with the CRM's count and fill in the checkpoint."""
         total = landed.records + landed.rejected
         if page.record_count is not None and total != page.record_count:
@@ -199,7 +180,7 @@ class _Place:
         )
         return landed
 
-    def sift(self, page: Page) -> Landed:
+    def sift(self, page: ResultPage) -> Landed:
         """The slow road: row by row, and each value is asked whether it fits."""
         csv.field_size_limit(2**31 - 1)
         rows = self._parsed(page)
@@ -208,7 +189,7 @@ class _Place:
         self._copy_as_text(columns, [] if first is None else chain([first], rows))
         return Landed(records=self._land_fitting(columns), rejected=self._quarantine(columns))
 
-    def _parsed(self, page: Page) -> Iterator[list[str]]:
+    def _parsed(self, page: ResultPage) -> Iterator[list[str]]:
         """The page's rows; one that ends in the middle of a row was cut on its way."""
         try:
             for row in csv.reader(_lines(page.chunks()), strict=True):
@@ -270,7 +251,7 @@ class _Place:
         ).rowcount
 
 
-def _in_order(page: Page, shape: TableShape) -> tuple[Column, ...]:
+def _in_order(page: ResultPage, shape: TableShape) -> tuple[Column, ...]:
     """The staged columns in the order in which the page carries their fields."""
     by_source = {column.source.casefold(): column for column in shape.staged}
     return tuple(by_source[name.casefold()] for name in page.columns)

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
-from crm_pipeline.crm.port import ReadRequest, ResultPage, ResumePoint
+from crm_pipeline.crm.port import ReadRequest, ResumePoint
 from crm_pipeline.crm.salesforce import soql
 from crm_pipeline.crm.salesforce.bulk_pages import BulkPage, PageAddress
 from crm_pipeline.crm.salesforce.failures import Concern, job_failure
 from crm_pipeline.crm.salesforce.session import SalesforceSession, object_in
 from crm_pipeline.errors import CrmPipelineError, ReadExpired, TransientError
 from crm_pipeline.model.objects import Transport
+from crm_pipeline.model.pages import ResultPage
 
 CALLS_FOR_A_JOB = 6  # create, about three polls, list, delete; and one for each page
 _FIRST_PAGE = "first"

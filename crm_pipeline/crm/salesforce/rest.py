@@ -15,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from crm_pipeline.crm.port import ReadRequest, ResultPage, ResumePoint
+from crm_pipeline.crm.port import ReadRequest, ResumePoint
 from crm_pipeline.crm.salesforce import soql
 from crm_pipeline.crm.salesforce.failures import Concern
 from crm_pipeline.crm.salesforce.json_rows import Row, RowWriter, decoded
 from crm_pipeline.crm.salesforce.session import SalesforceSession
 from crm_pipeline.errors import ReadExpired, TransientError
 from crm_pipeline.model.objects import Transport
+from crm_pipeline.model.pages import ResultPage
 
 TOKEN = "rest"  # noqa: S105 - where to go on is in the keys; nothing is kept for us in the CRM
 PAGE_RECORDS = 2000

@@ -8,7 +8,7 @@ from itertools import chain
 
 import pytest
 
-from crm_pipeline.crm.port import RecordRead, ResultPage, ResumePoint
+from crm_pipeline.crm.port import RecordRead, ResumePoint
 from crm_pipeline.crm.salesforce.bulk import BulkRead
 from crm_pipeline.crm.salesforce.connector import SalesforceConnector, connect
 from crm_pipeline.crm.salesforce.login import ClientCredentialsLogin
@@ -23,6 +23,7 @@ from crm_pipeline.errors import (
 from crm_pipeline.model.filters import All, Comparator, Comparison, Not
 from crm_pipeline.model.filters import Any as AnyOf
 from crm_pipeline.model.objects import CrmObject, Transport
+from crm_pipeline.model.pages import ResultPage
 from crm_pipeline.sandbox.salesforce.faults import Fault
 from crm_pipeline.sandbox.salesforce.gate import error_body
 from crm_pipeline.sandbox.salesforce.org import SandboxOrg
