@@ -5,7 +5,7 @@ either transport works (rest.py, bulk.py) and which one is taken (choice.py).
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from crm_pipeline.crm.port import ApiUsage, OrgIdentity, ReadRequest, RecordRead
 from crm_pipeline.crm.salesforce import rest, soql
 from crm_pipeline.crm.salesforce.bulk import BulkManners, BulkRead, delete_job
 from crm_pipeline.crm.salesforce.choice import choose
+from crm_pipeline.crm.salesforce.deletions import DeleteLog
 from crm_pipeline.crm.salesforce.describe import (
     Description,
     at_path,
@@ -171,6 +172,18 @@ class SalesforceConnector:
         """Delete the Bulk job behind a read; cursors of REST reads end by themselves."""
         if token != rest.TOKEN and token.isalnum():
             delete_job(self.session, f"{self._version_path}/jobs/query/{token}")
+
+    def deleted_since(
+        self, crm_object: CrmObject, since: datetime, until: datetime
+    ) -> Iterator[tuple[str, datetime]]:
+        """Ids that the log of deletions knows, each with the instant of its deletion.
+
+        Raises:
+            ReadExpired: the log does not reach back to `since`, or cannot be read whole.
+            ObjectUnavailable: Salesforce refuses the object.
+        """
+        log = DeleteLog(self.session, self._version_path, crm_object.name)
+        yield from log.between(since, until, now=self.server_time())
 
     def close(self) -> None:
         """Give connections back."""

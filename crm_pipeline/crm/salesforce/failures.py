@@ -39,6 +39,10 @@ class QueryTimedOut(TransientError):
     """The query ran into Salesforce's two minutes; a Bulk job has more time."""
 
 
+class TooManyDeletions(TransientError):
+    """The window holds more deletions than one answer may; a narrower one can be asked for."""
+
+
 class BulkUnsupported(PermanentError):
     """Salesforce reads this object, or this kind of field, over REST only."""
 
@@ -167,6 +171,12 @@ def refused(
             f"Salesforce is busy or in maintenance ({code}); it is tried again.",
             retry_after_seconds=retry_after_seconds,
         )
+    return _needs_another_way(refusal, concern) or _refused_for_good(refusal, concern)
+
+
+def _needs_another_way(refusal: Refusal, concern: Concern) -> CrmPipelineError | None:
+    """Refusals whose remedy is known to whoever asked."""
+    code = refusal.code.upper()
     if code == "QUERY_TIMEOUT":
         return QueryTimedOut(
             f"Salesforce did not finish the query on {_named(concern)} within its time limit; "
@@ -174,12 +184,18 @@ def refused(
         )
     if code in _EXPIRED_CODES and concern.is_stored_result:
         return _expired(concern)
+    if code == "INVALID_REPLICATION_DATE":
+        return forgotten_deletions(concern.object_name)
+    if code == "EXCEEDED_ID_LIMIT":
+        return TooManyDeletions(
+            f"More records of {_named(concern)} were deleted than one answer may hold."
+        )
     if code in {"INVALIDENTITY", "FEATURENOTENABLED"} or _NO_BULK.search(refusal.message):
         return BulkUnsupported(
             f"Salesforce does not read {_named(concern)} by Bulk ({code or 'refused'}); set its "
             "transport to rest or auto."
         )
-    return _refused_for_good(refusal, concern)
+    return None
 
 
 def _refused_for_good(refusal: Refusal, concern: Concern) -> CrmPipelineError | None:
@@ -237,6 +253,14 @@ def missing_fields(object_name: str, fields: tuple[str, ...]) -> FieldUnavailabl
         f"Salesforce does not show {', '.join(fields) or 'a mapped field'} of "
         f"{object_name or 'the object'} to our user; check the API names, and the field-level "
         "security of the integration user.",
+    )
+
+
+def forgotten_deletions(object_name: str) -> ReadExpired:
+    """The verdict on a log of deletions that does not reach back far enough."""
+    return ReadExpired(
+        f"Salesforce's log of deletions no longer tells all that was deleted of {object_name} "
+        "since the last sync; the ids are compared instead."
     )
 
 

@@ -27,6 +27,7 @@ from crm_pipeline.crm.salesforce.failures import (
     LimitReached,
     LoginUnavailable,
     QueryTimedOut,
+    TooManyDeletions,
     failure,
     is_expired_session,
     not_json,
@@ -318,7 +319,9 @@ def _pause_before_repeating(error: Exception) -> bool | float:
     """Whether to repeat, and after how many seconds if Salesforce said so."""
     if not isinstance(error, TransientError):
         return False
-    if isinstance(error, LimitReached | LoginUnavailable | ReadExpired | QueryTimedOut):
+    if isinstance(
+        error, LimitReached | LoginUnavailable | ReadExpired | QueryTimedOut | TooManyDeletions
+    ):
         return False
     wait = error.retry_after_seconds
     if wait is None:
