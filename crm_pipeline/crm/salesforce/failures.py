@@ -23,6 +23,7 @@ from crm_pipeline.errors import (
     PermanentError,
     ReadExpired,
     TransientError,
+    UsageError,
 )
 
 EXPIRED_SESSION = "INVALID_SESSION_ID"
@@ -38,6 +39,10 @@ class LoginUnavailable(TransientError):
 
 class QueryTimedOut(TransientError):
     """The query ran into Salesforce's two minutes; a Bulk job has more time."""
+
+
+class ReadOnlyOrganization(TransientError):
+    """Maintenance of hours, in which records can be read and nothing can be written or begun."""
 
 
 class QueryTooLong(PermanentError):
@@ -77,7 +82,6 @@ _TRANSIENT_STATUSES = frozenset({406, 408, 420, 425, 429, 500, 502, 503, 504})
 _BUSY_CODES = frozenset(
     {
         "API_CURRENTLY_DISABLED",
-        "INSERT_UPDATE_DELETE_NOT_ALLOWED_DURING_MAINTENANCE",
         "REQUEST_RUNNING_TOO_LONG",
         "RATE_LIMIT_EXCEEDED",
         "SERVER_UNAVAILABLE",
@@ -197,6 +201,10 @@ def refused(
             "when calls are free again; lower crm.api_budget_percent or sync less often.",
             retry_after_seconds=retry_after_seconds or _LIMIT_WAIT_SECONDS,
         )
+    if code == "INSERT_UPDATE_DELETE_NOT_ALLOWED_DURING_MAINTENANCE":
+        return ReadOnlyOrganization(
+            "Salesforce is read-only for maintenance; what has to be written waits."
+        )
     if code in _BUSY_CODES:
         return TransientError(
             f"Salesforce is busy or in maintenance ({code}); it is tried again.",
@@ -211,7 +219,7 @@ def _needs_another_way(refusal: Refusal, concern: Concern) -> CrmPipelineError |
     if code == "QUERY_TIMEOUT":
         return QueryTimedOut(
             f"Salesforce did not finish the query on {_named(concern)} within its time limit; "
-            "filter by an indexed field, or set transport to bulk."
+            "set its transport to auto, or filter it by an indexed field."
         )
     if code in _EXPIRED_CODES and concern.is_stored_result:
         return _expired(concern)
@@ -252,14 +260,14 @@ def job_failure(message: str, concern: Concern) -> CrmPipelineError:
     Messages begin with a code in front of a colon, sometimes behind `InvalidBatch : Failed to
     process query: `.
     """
-    for code in re.findall(r"\b([A-Z][A-Z_]{4,})\b(?=\s*:)", message):
-        verdict = refused(Refusal(code, message), concern)
-        if verdict is not None:
-            return verdict
-    verdict = refused(Refusal("", message), concern)
-    return verdict or TransientError(
+    codes = re.findall(r"\b([A-Z][A-Z_]{4,})\b(?=\s*:)", message)
+    verdicts = (refused(Refusal(code, message), concern) for code in (*codes, ""))
+    verdict = next((one for one in verdicts if one is not None), None)
+    if isinstance(verdict, PermanentError | UsageError | LimitReached | QueryTimedOut):
+        return verdict
+    return ReadExpired(
         f"Salesforce gave up a Bulk job on {_named(concern)}; it is begun anew. If this repeats, "
-        "look at Setup > Bulk Data Load Jobs, or set transport to rest."
+        "look at Setup > Bulk Data Load Jobs, or set its transport to rest."
     )
 
 

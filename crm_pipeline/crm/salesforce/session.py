@@ -28,6 +28,7 @@ from crm_pipeline.crm.salesforce.failures import (
     LimitReached,
     LoginUnavailable,
     QueryTimedOut,
+    ReadOnlyOrganization,
     TooManyDeletions,
     failure,
     is_expired_session,
@@ -49,6 +50,10 @@ _ANSWER_LIMIT_BYTES = 64 * 1024**2  # 2,000 records with 32 kB each
 _REFUSAL_LIMIT_BYTES = 1024**2
 _LONGEST_WAIT_SECONDS = 60.0  # a longer Retry-After is for the scheduler, not for a held lease
 _RENEWALS_PER_CALL = 2
+_NOT_REPEATED = (
+    *(LimitReached, LoginUnavailable, ReadOnlyOrganization),
+    *(QueryTimedOut, ReadExpired, TooManyDeletions),
+)
 _DROPPED_HEADERS = frozenset({"authorization", "x-prettyprint", "host"})
 
 
@@ -70,7 +75,7 @@ class SalesforceSession:
         manners: Manners | None = None,
     ) -> None:
         self.manners = manners or Manners()
-        self._check_interrupt = check_interrupt or _go_on
+        self.check_interrupt = check_interrupt or _go_on
         self._accept_encoding = "gzip" if gzip else "identity"
         self._usage = UsageMeter(api_budget_percent)
         self._http = pooled_http(self.manners.connections)
@@ -81,7 +86,7 @@ class SalesforceSession:
             login,
             timeouts=(self.manners.connect_seconds, self.manners.read_seconds),
             verify=self._verify,
-            before_request=self._check_interrupt,
+            before_request=self.check_interrupt,
         )
 
     @property
@@ -225,7 +230,7 @@ class SalesforceSession:
         )
 
     def _sent(self, call: "_Call", instance_url: str, secret: str) -> requests.Response:
-        self._check_interrupt()
+        self.check_interrupt()
         url = instance_url + path_on(instance_url, call.url)
         kept = {
             name: value
@@ -316,11 +321,7 @@ def object_in(response: requests.Response, *holding: str) -> dict[str, Any]:
 
 def _pause_before_repeating(error: Exception) -> bool | float:
     """Whether to repeat, and after how many seconds if Salesforce said so."""
-    if not isinstance(error, TransientError):
-        return False
-    if isinstance(
-        error, LimitReached | LoginUnavailable | ReadExpired | QueryTimedOut | TooManyDeletions
-    ):
+    if not isinstance(error, TransientError) or isinstance(error, _NOT_REPEATED):
         return False
     wait = error.retry_after_seconds
     if wait is None:
