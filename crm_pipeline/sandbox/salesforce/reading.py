@@ -69,6 +69,7 @@ def add_functions(org: "SandboxOrg", connection: sqlite3.Connection) -> None:
         return None if value is None else orjson.dumps(value, default=float).decode()
 
     connection.create_function("org_fold", 1, _fold, deterministic=True)
+    connection.create_function("org_commit", 0, org.commits.number)
     connection.create_function("org_formula", 3, formula)
     connection.create_function("org_compound", 3, compound)
 

@@ -191,7 +191,10 @@ def _window(call: Call, definition: ObjectDefinition) -> tuple[datetime, datetim
 
 
 def _covered(call: Call, end: datetime) -> str:
-    return _spoken(stamp_text(min(end, call.org.clock.now())))
+    """Until when the answer is complete: open transactions hold it back, as in the real org."""
+    covered = stamp_text(min(end, call.org.clock.now()))
+    begun = call.org.transactions.earliest_begin()
+    return _spoken(covered if begun is None else min(covered, begun))
 
 
 def _spoken(stamp: str) -> str:

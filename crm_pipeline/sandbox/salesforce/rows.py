@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from crm_pipeline.sandbox.salesforce import identifiers
 from crm_pipeline.sandbox.salesforce.calls import Call, Server, answer, nothing
+from crm_pipeline.sandbox.salesforce.editing import own_id
 from crm_pipeline.sandbox.salesforce.failures import (
     OrgError,
     entity_is_deleted,
-    malformed_id,
     no_such_column,
     not_found,
 )
@@ -33,14 +33,6 @@ def known(server: Server, name: str) -> ObjectDefinition:
         return server.org.catalogue.visible(name)
     except OrgError:
         raise not_found() from None
-
-
-def own_id(definition: ObjectDefinition, given: object) -> str:
-    """The 18-character Id of a record of this object."""
-    identifier = identifiers.normalise(given)
-    if identifier is None or not identifier.startswith(definition.key_prefix):
-        raise malformed_id(given, f"{definition.label} ID")
-    return identifier
 
 
 def permitted(
