@@ -234,6 +234,12 @@ def _forget_cursors(call: Call, _facts: Facts) -> Facts:
     return {"forgotten": call.server.cursors.forget()}
 
 
+def _shuffle(call: Call, facts: Facts) -> Facts:
+    seed = facts.get("seed")
+    call.org.row_order_seed = None if seed is None else int(seed)
+    return {"seed": call.org.row_order_seed}
+
+
 def _trim_delete_log(call: Call, facts: Facts) -> Facts:
     [before] = _need(facts, "before")
     call.org.trim_delete_log(stamp_text(stamp_moment(before)))
@@ -277,6 +283,7 @@ _COMMANDS: dict[str, Command] = {
     "object": _object,
     "query": _query,
     "rollback": _rollback,
+    "shuffle": _shuffle,
     "trim_delete_log": _trim_delete_log,
     "truth": _truth,
     "undelete": _removal("undelete"),

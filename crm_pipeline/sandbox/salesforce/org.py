@@ -59,6 +59,8 @@ class SandboxOrg:
         self.transactions = Transactions(self)
         self.limit = ApiLimit()
         self.delete_log_since: str | None = None
+        # With a seed, answers without ORDER BY come in an order of its own, as Salesforce may.
+        self.row_order_seed: int | None = None
         self._revision = 0
         founding.found(self)
 

@@ -174,7 +174,7 @@ def fetched(call: Call, definition: ObjectDefinition, given: object, names: str 
         f"SELECT {wanted} FROM {definition.name} WHERE Id = '{identifier}'",
         include_deleted=True,
     )
-    found = Result(call.org, compiled).page(0, 1, json_shape(call.org, compiled, call.root))
+    found = Result(call.org, compiled).page(range(1), json_shape(call.org, compiled, call.root))
     if not found:
         raise not_found(
             f"Provided external ID field does not exist or is not accessible: {identifier}"
