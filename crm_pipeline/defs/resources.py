@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 from pydantic import PrivateAttr
 
+from crm_pipeline.config.settings import Settings
 from crm_pipeline.sync.assembly import Installation, SyncSwitch
 from crm_pipeline.sync.engine import SyncEngine
 from crm_pipeline.warehouse.connection import Warehouse
@@ -60,9 +61,13 @@ class CrmResource(dg.ConfigurableResource[Any]):
         installation = Installation.from_environment()
         return Warehouse(installation.database_url(), crm_schema=installation.settings.crm.type)
 
+    def settings(self) -> Settings:
+        """The settings as the file says them now."""
+        return Installation.from_environment().settings
+
     def are_syncs_enabled(self) -> bool:
         """The off switch as the settings file says it now."""
-        return Installation.from_environment().settings.syncs_enabled
+        return self.settings().syncs_enabled
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Give the CRM's connections back at the end of the run."""

@@ -14,7 +14,14 @@ from dagster import DagsterInstance, RunRecord
 
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.defs.marketing_models import changed_rows
-from crm_pipeline.defs.names import DIFFERENTIAL_SYNC, FULL_SYNC, MARKETING, MARKETING_STEP
+from crm_pipeline.defs.names import (
+    DIFFERENTIAL_SYNC,
+    FULL_SYNC,
+    MARKETING,
+    MARKETING_STEP,
+    RECONCILE,
+    REFRESH,
+)
 from crm_pipeline.defs.partitions import window_key
 from crm_pipeline.defs.resources import WORKER_TAG, CrmResource, is_worker_alive
 from crm_pipeline.defs.ticks import look_around, switched_off
@@ -132,7 +139,7 @@ def _marketing_left_behind() -> dg.SensorDefinition:
         if reason := switched_off(crm):
             return dg.SkipReason(reason)
         since = float(context.cursor or 0)
-        jobs = (FULL_SYNC, DIFFERENTIAL_SYNC)
+        jobs = (FULL_SYNC, DIFFERENTIAL_SYNC, RECONCILE, REFRESH)
         records = [r for job in jobs for r in _finished(context.instance, job)]
         ended = [r for r in records if (r.end_time or 0) > since]
         if not ended:

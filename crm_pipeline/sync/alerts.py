@@ -2,7 +2,7 @@
 
 | kind | when | what it means |
 |---|---|---|
-| no_success | no committed sync for three intervals, and no full sync that holds them back | old data |
+| no_success | no committed sync for three intervals, nor a full sync at work | old data |
 | never_synced | an object of the settings that was never fully synced | no table |
 | due | something is owed that no differential can mend | columns or rows that are not true |
 | quarantine | records whose values fit no column | rows that are not up to date |
@@ -64,9 +64,7 @@ def read_alerts(warehouse: Warehouse, settings: Settings) -> tuple[Alert, ...]:
     return find_alerts(rows, settings, now[0] if now else None)
 
 
-def find_alerts(
-    rows: Sequence[Row], settings: Settings, now: datetime | None
-) -> tuple[Alert, ...]:
+def find_alerts(rows: Sequence[Row], settings: Settings, now: datetime | None) -> tuple[Alert, ...]:
     """The alerts in rows of `crm_sync.sync_status`.
 
     Args:

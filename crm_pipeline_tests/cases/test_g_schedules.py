@@ -78,13 +78,16 @@ def edit(house: House) -> None:
 
 def assert_nobody_overlapped(house: House) -> None:
     """No two attempts at one object were at work at the same time."""
-    assert house.query(
-        "SELECT a.object_name, a.run_id, b.run_id FROM crm_sync.sync_run a"
-        " JOIN crm_sync.sync_run b ON a.sync_run_id < b.sync_run_id"
-        " AND a.object_name = b.object_name AND a.run_id <> b.run_id"
-        " AND a.status = 'committed' AND b.status = 'committed' AND tstzrange("
-        "a.started_at, a.finished_at) && tstzrange(b.started_at, b.finished_at)"
-    ) == []
+    assert (
+        house.query(
+            "SELECT a.object_name, a.run_id, b.run_id FROM crm_sync.sync_run a"
+            " JOIN crm_sync.sync_run b ON a.sync_run_id < b.sync_run_id"
+            " AND a.object_name = b.object_name AND a.run_id <> b.run_id"
+            " AND a.status = 'committed' AND b.status = 'committed' AND tstzrange("
+            "a.started_at, a.finished_at) && tstzrange(b.started_at, b.finished_at)"
+        )
+        == []
+    )
 
 
 def differential_by_halves(house: House) -> list[str]:
@@ -113,9 +116,10 @@ def test_g1_a_full_sync_that_starts_at_any_point_of_a_differential_loses_nothing
     ends = set()
     for at in range(1, calls.asked + 1):
         edit(house)
-        started, failures = threading.Event(), []
+        started = threading.Event()
+        failures: list[Exception] = []
 
-        def full(started: threading.Event = started, failures: list[Any] = failures) -> None:
+        def full(started: threading.Event = started, failures: list[Exception] = failures) -> None:
             try:
                 with house.engine() as engine:
                     started.set()
