@@ -14,6 +14,8 @@ from crm_pipeline.defs.names import HOUSEKEEPING
 from crm_pipeline.defs.resources import CrmResource
 
 _BATCH = 100
+_MOST_AT_ONCE = 5_000
+"""Runs deleted in a day at most: an old installation catches up in days, not in one long run."""
 _FINISHED = [
     dg.DagsterRunStatus.SUCCESS,
     dg.DagsterRunStatus.FAILURE,
@@ -67,7 +69,7 @@ def prune_runs(instance: DagsterInstance, before: datetime) -> int:
     """
     deleted = 0
     old = dg.RunsFilter(statuses=_FINISHED, created_before=before)
-    while True:
+    while deleted < _MOST_AT_ONCE:
         runs = [r.dagster_run for r in instance.get_run_records(old, limit=_BATCH, ascending=True)]
         doomed = [run for run in runs if not _is_newest_of_its_job(instance, run)]
         for run in doomed:
@@ -75,7 +77,8 @@ def prune_runs(instance: DagsterInstance, before: datetime) -> int:
             instance.delete_run(run.run_id)
         deleted += len(doomed)
         if not doomed:
-            return deleted
+            break
+    return deleted
 
 
 def _is_newest_of_its_job(instance: DagsterInstance, run: dg.DagsterRun) -> bool:

@@ -43,18 +43,18 @@ class CrmResource(dg.ConfigurableResource[Any]):
             CrmPipelineError: any verdict; see there.
         """
         if self._engine is None:
-            self.require_enabled()
-            context.instance.add_run_tags(context.run.run_id, {WORKER_TAG: this_worker()})
+            self.begin(context)
             self._engine = self._open.enter_context(Installation.from_environment().engine())
         return self._engine
 
-    def require_enabled(self) -> None:
-        """Refuse before anything is touched.
+    def begin(self, context: RunContext) -> None:
+        """Refuse before anything is touched; then say which process does the run's work.
 
         Raises:
             SyncsDisabled: the operator's switch is off.
         """
         SyncSwitch(Installation.from_environment().environment.config_file).require()
+        context.instance.add_run_tags(context.run.run_id, {WORKER_TAG: this_worker()})
 
     def warehouse(self) -> Warehouse:
         """The warehouse as it is, possibly without a single table yet; for ticks."""
