@@ -6,6 +6,7 @@ org's Python methods. Does not belong here: anything a Salesforce client may cal
 
 import importlib
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from starlette.responses import Response
@@ -221,16 +222,51 @@ def _object(call: Call, facts: Facts) -> Facts:
 
 def _bulk(call: Call, facts: Facts) -> Facts:
     jobs = call.server.jobs
-    if "fail_next" in facts:
-        jobs.fail_next = str(facts["fail_next"])
+    for name in ("fail_next", "stick_next", "empty_next"):
+        if name in facts:
+            setattr(jobs, name, facts[name])
     if "hold" in facts:
         (jobs.hold if facts["hold"] else jobs.release)()
     if "page_records" in facts:
         call.server.settings.bulk_page_records = int(facts["page_records"])
+    if "state" in facts:
+        [name] = _need(facts, "job")
+        for job in jobs.all() if name == "all" else [jobs.find(name)]:
+            jobs.act(job, facts["state"], facts.get("error", ""))
     return {"jobs": [one.body(call.org.user_id) for one in jobs.all()]}
 
 
-def _forget_cursors(call: Call, _facts: Facts) -> Facts:
+def _housekeeping(call: Call, facts: Facts) -> Facts:
+    keeping = call.org.housekeeping
+    for name in ("bin_days", "log_days", "log_limit"):
+        if name in facts:
+            setattr(keeping, name, facts[name])
+    keeping.run()
+    return {
+        "bin_days": keeping.bin_days,
+        "log_days": keeping.log_days,
+        "log_limit": keeping.log_limit,
+        "log_since": call.org.delete_log_since,
+    }
+
+
+def _settings(call: Call, facts: Facts) -> Facts:
+    """Look at the server's settings, and change those that are named."""
+    settings = call.server.settings
+    unknown = set(facts) - set(_SETTINGS)
+    if unknown:
+        raise OrgError("INVALID_INPUT", f"no setting {', '.join(sorted(unknown))}")
+    for name, value in facts.items():
+        setattr(settings, name, value)
+    return {name: getattr(settings, name) for name in _SETTINGS}
+
+
+_SETTINGS = ("bulk_page_records", "get_deleted_limit", "gzip", "maximum_uri")
+
+
+def _forget_cursors(call: Call, facts: Facts) -> Facts:
+    if "lifetime" in facts:
+        call.server.cursors.lifetime = timedelta(seconds=float(facts["lifetime"]))
     return {"forgotten": call.server.cursors.forget()}
 
 
@@ -277,12 +313,14 @@ _COMMANDS: dict[str, Command] = {
     "field": _field,
     "forget_cursors": _forget_cursors,
     "hard_delete": _removal("hard_delete"),
+    "housekeeping": _housekeeping,
     "limit": _limit,
     "live": _live,
     "merge": _merge,
     "object": _object,
     "query": _query,
     "rollback": _rollback,
+    "settings": _settings,
     "shuffle": _shuffle,
     "trim_delete_log": _trim_delete_log,
     "truth": _truth,

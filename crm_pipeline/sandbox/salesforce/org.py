@@ -17,6 +17,7 @@ from crm_pipeline.sandbox.salesforce.catalogue import Catalogue
 from crm_pipeline.sandbox.salesforce.clock import OrgClock, stamp_text
 from crm_pipeline.sandbox.salesforce.commits import Commits
 from crm_pipeline.sandbox.salesforce.failures import not_found
+from crm_pipeline.sandbox.salesforce.housekeeping import Housekeeping
 from crm_pipeline.sandbox.salesforce.limits import ApiLimit
 from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, ObjectDefinition
 from crm_pipeline.sandbox.salesforce.sessions import Sessions
@@ -63,6 +64,7 @@ class SandboxOrg:
         self.row_order_seed: int | None = None
         self._revision = 0
         founding.found(self)
+        self.housekeeping = Housekeeping(self)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         reading.add_functions(self, connection)
@@ -269,11 +271,14 @@ class SandboxOrg:
         """End every session; returns how many there were."""
         return self.sessions.expire_all()
 
-    def trim_delete_log(self, before: str) -> None:
+    def trim_delete_log(self, before: str, *, inclusive: bool = False) -> None:
         """Forget deletions before a stamp; getDeleted then says so as earliestDateAvailable."""
-        self.delete_log_since = before
+        self.delete_log_since = max(before, self.delete_log_since or "")
+        older = "<=" if inclusive else "<"
         with self.transaction() as connection:
-            connection.execute("DELETE FROM _sandbox_deletions WHERE deleted_at < ?", (before,))
+            connection.execute(
+                f"DELETE FROM _sandbox_deletions WHERE deleted_at {older} ?", (before,)
+            )
 
     def close(self) -> None:
         """Close the org's connections; a private org is gone."""
