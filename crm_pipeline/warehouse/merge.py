@@ -30,7 +30,7 @@ from crm_pipeline.warehouse.schema import (
 )
 from crm_pipeline.warehouse.tables import count_live_rows
 
-_MOST_SUSPECTS_BY_ID = 10_000
+MOST_SUSPECTS_BY_ID = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def take_census(
     connection.execute(statements.collect_suspects(watermark))
     rows = connection.execute("SELECT finding, count(*) FROM pg_temp.suspect GROUP BY 1").fetchall()
     findings = {str(finding): int(count) for finding, count in rows}
-    is_few = sum(findings.values()) <= _MOST_SUSPECTS_BY_ID
+    is_few = sum(findings.values()) <= MOST_SUSPECTS_BY_ID
     ids = connection.execute("SELECT id FROM pg_temp.suspect").fetchall() if is_few else []
     oldest = connection.execute("SELECT min(stamp) FROM pg_temp.suspect").fetchone()
     suspects = Suspects(findings, tuple(str(one[0]) for one in ids), oldest[0] if oldest else None)
