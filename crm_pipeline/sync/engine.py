@@ -559,6 +559,7 @@ class SyncEngine:
             updated=merged.updated,
             deleted=merged.deleted,
             rejected=attempt.rejected,
+            replaced_characters=attempt.replaced_characters,
             watermark_before=state.watermark,
             watermark_after=complete_through,
             api_calls=attempt.api_calls + spent.api_calls,

@@ -81,6 +81,11 @@ class TableShape:
         """CRM fields to ask for, in staged order."""
         return tuple(c.source for c in self.staged)
 
+    def in_order(self, fields: Sequence[str]) -> tuple[Column, ...]:
+        """The staged columns in the order in which a page carries their fields."""
+        by_source = {column.source.casefold(): column for column in self.staged}
+        return tuple(by_source[name.casefold()] for name in fields)
+
     def narrowed_to_scope(self) -> "TableShape":
         """Only the id and the stamp: what a record's membership is judged by."""
         names = (self.id_column, self.stamp_column)

@@ -10,6 +10,7 @@ from typing import Any
 
 from crm_pipeline.crm.salesforce.failures import hidden_object
 from crm_pipeline.crm.salesforce.fields import value_type_of
+from crm_pipeline.model.characters import storable
 from crm_pipeline.model.objects import CrmField, CrmObject, PicklistOption
 
 _CURSORS = ("SystemModstamp", "LastModifiedDate")
@@ -56,7 +57,7 @@ def description_of(answer: Mapping[str, Any]) -> Description:
         raise hidden_object(name)
     crm_object = CrmObject(
         name=name,
-        label=str(answer.get("label") or name),
+        label=storable(str(answer.get("label") or name)),
         fields=fields,
         id_field=next((entry["name"] for entry in entries if entry.get("type") == "id"), "Id"),
         cursor_field=_cursor_field(answer, fields),
@@ -114,7 +115,7 @@ def _field(entry: Mapping[str, Any]) -> CrmField:
     precision = int(entry.get("precision") or entry.get("digits") or 0)
     return CrmField(
         name=name,
-        label=str(entry.get("label") or name),
+        label=storable(str(entry.get("label") or name)),
         value_type=value_type_of(native_type),
         native_type=native_type,
         length=int(entry.get("length") or 0),
@@ -133,10 +134,10 @@ def _field(entry: Mapping[str, Any]) -> CrmField:
 
 
 def _option(entry: Mapping[str, Any]) -> PicklistOption:
-    value = str(entry.get("value") or "")
+    value = storable(str(entry.get("value") or ""))
     return PicklistOption(
         value=value,
-        label=str(entry.get("label") or value),
+        label=storable(str(entry.get("label") or value)),
         is_active=bool(entry.get("active")),
         is_default=bool(entry.get("defaultValue")),
     )

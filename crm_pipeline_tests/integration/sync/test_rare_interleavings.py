@@ -781,7 +781,6 @@ def test_e9_a_page_that_broke_off_unnoticed_is_a_transient_error(
         bench.land(bench.attempt(), page)
 
 
-@pytest.mark.xfail(strict=True, reason="the slow road stages rows as wide as the table")
 def test_c10_a_row_too_wide_for_postgresql_is_quarantined_and_the_others_land(
     database_url: str,
 ) -> None:
