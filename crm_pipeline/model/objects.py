@@ -59,6 +59,8 @@ class CrmField:
         native_type: the CRM's own word, for messages and comments.
         length: characters, 0 when unlimited or not text.
         is_calculated: its value changes without moving the record's stamp.
+        may_be_masked: users without a certain permission get asterisks instead of its value.
+        is_amount: a sum of money, in the currency that the record names.
         references: the objects that an identifier points to.
     """
 
@@ -76,6 +78,8 @@ class CrmField:
     is_createable: bool = True
     is_unique: bool = False
     is_external_id: bool = False
+    may_be_masked: bool = False
+    is_amount: bool = False
     references: tuple[str, ...] = ()
     options: tuple[PicklistOption, ...] = ()
 
@@ -91,6 +95,7 @@ class CrmObject:
             every sync must read the object whole.
         deleted_field: the boolean that marks records in the recycle bin; None without a bin.
         merged_into_field: names the winner of a merge on its losers; None without merges.
+        currency_field: names the currency of the record's amounts; None where there is only one.
     """
 
     name: str
@@ -100,6 +105,7 @@ class CrmObject:
     cursor_field: str | None = None
     deleted_field: str | None = None
     merged_into_field: str | None = None
+    currency_field: str | None = None
     is_custom: bool = False
 
     def find(self, name: str) -> CrmField | None:

@@ -36,8 +36,9 @@ from crm_pipeline.sync.reading import PageLander
 from crm_pipeline.sync.selection import chosen_object, completeness_after, select_object
 from crm_pipeline.warehouse import ledger, merge, staging
 from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.fitting import fit_table
 from crm_pipeline.warehouse.lease import Lease, held_lease, running_syncs
-from crm_pipeline.warehouse.schema import TableShape, fit_table, table_shape
+from crm_pipeline.warehouse.schema import TableShape, table_shape
 
 ABSENT_TO_ASK_FOR = 2_000
 _NEVER_SYNCED = (

@@ -304,7 +304,8 @@ def note_staged(
         "UPDATE crm_sync.sync_run SET status = 'staged', staged_at = now(),"
         " scope_records = %(scope)s, records_read = %(read)s,"
         " rejected = %(rejected)s, replaced_characters = %(replaced)s,"
-        " api_calls = api_calls + %(calls)s, seconds = seconds + %(seconds)s WHERE sync_run_id = %(id)s RETURNING ",
+        " api_calls = api_calls + %(calls)s, seconds = seconds + %(seconds)s"
+        " WHERE sync_run_id = %(id)s RETURNING ",
         {
             "read": landed.records + landed.rejected,
             "rejected": landed.rejected,
@@ -458,7 +459,8 @@ def outcomes_of(warehouse: Warehouse, run_id: str) -> list[dict[str, object]]:
         return cursor.execute(
             "SELECT r.object_name, s.table_name, r.mode, r.status, r.records_read, r.inserted,"
             " r.updated, r.deleted, r.rejected, r.replaced_characters,"
-            " r.watermark_before, r.watermark_after, r.api_calls, r.seconds, r.transport, r.transport_reason, r.error"
+            " r.watermark_before, r.watermark_after, r.api_calls, r.seconds, r.transport,"
+            " r.transport_reason, r.error"
             " FROM crm_sync.sync_run r LEFT JOIN crm_sync.object_state s USING (object_name)"
             " WHERE r.run_id = %s ORDER BY r.sync_run_id",
             [run_id],

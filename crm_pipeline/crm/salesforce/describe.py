@@ -63,6 +63,7 @@ def description_of(answer: Mapping[str, Any]) -> Description:
         cursor_field=_cursor_field(answer, fields),
         deleted_field="IsDeleted" if "IsDeleted" in fields else None,
         merged_into_field="MasterRecordId" if "MasterRecordId" in fields else None,
+        currency_field="CurrencyIsoCode" if "CurrencyIsoCode" in fields else None,
         is_custom=bool(answer.get("custom")),
     )
     relationships = {
@@ -86,6 +87,7 @@ def at_path(found: CrmField, path: str) -> CrmField:
         is_createable=False,
         is_unique=False,
         is_external_id=False,
+        is_amount=False,
     )
 
 
@@ -128,6 +130,8 @@ def _field(entry: Mapping[str, Any]) -> CrmField:
         is_createable=bool(entry.get("createable")),
         is_unique=bool(entry.get("unique")) or native_type == "id",
         is_external_id=bool(entry.get("externalId")),
+        may_be_masked=native_type == "encryptedstring",
+        is_amount=native_type == "currency",
         references=tuple(entry.get("referenceTo") or ()),
         options=tuple(_option(option) for option in entry.get("picklistValues") or ()),
     )
