@@ -95,13 +95,14 @@ def publish(connection: psycopg.Connection, shape: TableShape, staging_table: st
     connection.execute(
         sql.SQL("ALTER TABLE {} RENAME TO {}").format(moved, sql.Identifier(shape.table))
     )
-    connection.execute(
-        sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
-            shape.qualified,
-            sql.Identifier(f"{staging_table}_pkey"),
-            sql.Identifier(f"{shape.table}_pkey"[-63:]),
+    key = f"{shape.table}_pkey"[-63:]
+    # A table that the operator has renamed away still has that name on its key.
+    if not is_relation(connection, sql.Identifier(shape.schema, key)):
+        connection.execute(
+            sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
+                shape.qualified, sql.Identifier(f"{staging_table}_pkey"), sql.Identifier(key)
+            )
         )
-    )
     comment_table(connection, shape)
     grant_to_analysts(connection, shape.qualified)
     return Merged(inserted=count_live_rows(connection, shape), updated=0, deleted=0)

@@ -10,8 +10,7 @@ import psycopg
 import pytest
 
 from crm_pipeline.sandbox.salesforce.schema import FieldType
-from crm_pipeline.sync.assembly import Installation
-from crm_pipeline.sync.preflight import Finding, run_preflight
+from crm_pipeline_tests.cases.checking import findings
 from crm_pipeline_tests.cases.things import (
     field,
     house_of_things,
@@ -78,17 +77,6 @@ def retype(house: House, kind: FieldType) -> None:
     house.org.add_field("Thing__c", field("F__c", kind, length=255))
 
 
-def findings(house: House) -> list[Finding]:
-    """What `crm-pipeline check` says."""
-    installation = Installation.from_environment()
-    settings = installation.settings
-    connector = installation.connector(settings)
-    try:
-        return list(run_preflight(settings, connector, installation.warehouse))
-    finally:
-        connector.close()
-
-
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[0]} to {pair[1]}")
 def test_c4_a_retyped_field_widens_or_gets_a_new_typed_column_and_loses_no_value(
     make_house: Any, pair: tuple[FieldType, FieldType]
@@ -145,11 +133,11 @@ def test_c4_preflight_says_what_will_become_of_a_retyped_field(make_house: Any) 
     house: House = make_house("boolean")
     house.full()
     retype(house, "date")
-    (found,) = [f for f in findings(house) if "f__c" in f.sentence]
+    (found,) = [f for f in findings() if "f__c" in f.sentence]
     assert found.severity == "notice"
     assert "`f__c__boolean`" in found.remedy
     retype(house, "string")
-    (found,) = [f for f in findings(house) if "f__c" in f.sentence]
+    (found,) = [f for f in findings() if "f__c" in f.sentence]
     assert (found.severity, "widens it to text" in found.remedy) == ("notice", True)
 
 

@@ -53,6 +53,23 @@ def house_of_things(
     org.close()
 
 
+@contextmanager
+def ten_things(database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """Ten things, n0 to n9, with a text field, F__c, fully synced an hour ago."""
+    text = field("F__c", "string", length=80)
+    with house_of_things(database_url, folder, monkeypatch, text) as house:
+        house.org.create_many("Thing__c", ({"Name": f"n{n}", "F__c": f"f{n}"} for n in range(10)))
+        pass_time(house)
+        house.full()
+        pass_time(house)
+        yield house
+
+
+def first(house: House) -> str:
+    """The id of the thing n0."""
+    return str(things(house)["n0"]["id"])
+
+
 def map_things(house: House, *fields: str, transport: str = "rest") -> None:
     """Let the settings name these fields of Thing__c."""
     house.configure(objects={"Thing__c": {"transport": transport, "fields": ["Name", *fields]}})
