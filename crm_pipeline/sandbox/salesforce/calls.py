@@ -33,7 +33,9 @@ class ServerSettings:
     """How a server of an org behaves; each may be changed while it runs.
 
     `bulk_page_records` is how many records a Bulk result page holds where the client does not
-    say; `bulk_directory` is where result files live (a private one by default).
+    say; `bulk_directory` is where result files live (a private one by default). Once there is an
+    `instance_url`, logins name it, and any other host answers data requests with `moved_status`:
+    a redirect, or an error.
     """
 
     client_id: str = CLIENT_ID
@@ -48,6 +50,8 @@ class ServerSettings:
     control: bool = True
     maximum_uri: int = 16_384
     get_deleted_limit: int = 600_000
+    instance_url: str = ""
+    moved_status: int = 302
 
 
 @dataclass(slots=True)
@@ -60,6 +64,13 @@ class Server:
     jobs: "Jobs"
     faults: "FaultPlan"
     ledger: "Ledger"
+    urls: list[str] = field(default_factory=list)
+
+    def move(self, status: int = 302, *, back: bool = False) -> str:
+        """Let the org live at the second of its URLs, or at the first again; returns which."""
+        self.settings.instance_url = self.urls[0 if back else 1]
+        self.settings.moved_status = status
+        return self.settings.instance_url
 
 
 @dataclass(frozen=True, slots=True)

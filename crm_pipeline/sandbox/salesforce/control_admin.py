@@ -142,6 +142,11 @@ def _sharing(call: Call, facts: Facts) -> Facts:
     return {"object": name}
 
 
+def _move(call: Call, facts: Facts) -> Facts:
+    url = call.server.move(int(facts.get("status", 302)), back=bool(facts.get("back")))
+    return {"instance_url": url, "urls": call.server.urls}
+
+
 ADMINISTRATION: dict[str, Command] = {
     "bulk": _bulk,
     "expire_sessions": _expire_sessions,
@@ -149,6 +154,7 @@ ADMINISTRATION: dict[str, Command] = {
     "forget_cursors": _forget_cursors,
     "housekeeping": _housekeeping,
     "limit": _limit,
+    "move": _move,
     "object": _object,
     "settings": _settings,
     "shuffle": _shuffle,

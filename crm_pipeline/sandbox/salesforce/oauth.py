@@ -128,7 +128,7 @@ def _granted(call: Call, session: Session) -> dict[str, str]:
         "access_token": session.token,
         "signature": base64.b64encode(signature).decode(),
         "scope": "api refresh_token",
-        "instance_url": call.base_url,
+        "instance_url": call.server.settings.instance_url or call.base_url,
         "id": identity,
         "token_type": "Bearer",
         "issued_at": issued,
