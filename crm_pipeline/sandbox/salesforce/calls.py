@@ -36,6 +36,11 @@ class ServerSettings:
     say; `bulk_directory` is where result files live (a private one by default). Once there is an
     `instance_url`, logins name it, and any other host answers data requests with `moved_status`:
     a redirect, or an error.
+
+    Limits that are 0 do not apply. Queries that find more than `query_timeout_rows` rows time
+    out; `concurrent_requests` are let in at once. `api_disabled` is the error code that every
+    request then gets, `login_refusal` what every login hears. Versions below `retired_below`
+    are gone.
     """
 
     client_id: str = CLIENT_ID
@@ -50,6 +55,15 @@ class ServerSettings:
     control: bool = True
     maximum_uri: int = 16_384
     get_deleted_limit: int = 600_000
+    maximum_headers: int = 0
+    maximum_soql: int = 100_000
+    query_timeout_rows: int = 0
+    concurrent_requests: int = 0
+    logins_per_hour: int = 0
+    login_refusal: str = ""
+    api_disabled: str = ""
+    read_only: bool = False
+    retired_below: int = 31
     instance_url: str = ""
     moved_status: int = 302
 

@@ -33,9 +33,20 @@ def _expire_sessions(call: Call, facts: Facts) -> Facts:
 
 
 def _limit(call: Call, facts: Facts) -> Facts:
-    [remaining] = need(facts, "remaining")
-    call.org.set_api_limit(int(remaining), facts.get("max"))
-    return {"remaining": call.org.limit.remaining, "max": call.org.limit.maximum}
+    limit = call.org.limit
+    if "remaining" in facts or "max" in facts:
+        limit.set(int(facts.get("remaining", limit.remaining)), facts.get("max"))
+    for name in ("app_maximum", "app_used", "bulk_jobs", "bulk_kilobytes"):
+        if name in facts:
+            setattr(limit, name, int(facts[name]))
+    return {
+        "remaining": limit.remaining,
+        "max": limit.maximum,
+        "app_maximum": limit.app_maximum,
+        "app_used": limit.app_used,
+        "bulk_jobs": limit.bulk_jobs,
+        "bulk_kilobytes": limit.bulk_kilobytes,
+    }
 
 
 def _field(call: Call, facts: Facts) -> Facts:
@@ -112,7 +123,22 @@ def _settings(call: Call, facts: Facts) -> Facts:
     return {name: getattr(settings, name) for name in _SETTINGS}
 
 
-_SETTINGS = ("bulk_page_records", "get_deleted_limit", "gzip", "maximum_uri")
+_SETTINGS = (
+    "api_disabled",
+    "bulk_page_records",
+    "concurrent_requests",
+    "get_deleted_limit",
+    "gzip",
+    "login_refusal",
+    "logins_per_hour",
+    "maximum_headers",
+    "maximum_soql",
+    "maximum_uri",
+    "query_timeout_rows",
+    "read_only",
+    "retired_below",
+    "rotate_refresh_tokens",
+)
 
 
 def _forget_cursors(call: Call, facts: Facts) -> Facts:

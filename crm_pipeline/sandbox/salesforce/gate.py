@@ -1,4 +1,4 @@
-"""The gate every request passes: ledger, faults, the session, the API budget, the right host.
+"""The gate every request passes: ledger, faults, the right host, admission.
 
 Belongs here: what happens to a request whatever it asks for. Does not belong here: answering it.
 """
@@ -9,13 +9,13 @@ import orjson
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from crm_pipeline.sandbox.salesforce.befalling import befall, drain, token_of
+from crm_pipeline.sandbox.salesforce.admission import DATA, Admission
+from crm_pipeline.sandbox.salesforce.befalling import befall, drain
 from crm_pipeline.sandbox.salesforce.calls import Server, refusal
 from crm_pipeline.sandbox.salesforce.failures import OrgError
 from crm_pipeline.sandbox.salesforce.sending import Sending
 
 FAULT = "sandbox.fault"  # where handlers find the fault of their request
-_DATA = "/services/data/"
 _REASONED = {
     "REQUEST_LIMIT_EXCEEDED": "TotalRequests Limit exceeded.",
     "SERVER_UNAVAILABLE": "Server Unavailable",
@@ -30,6 +30,7 @@ class Gate:
     def __init__(self, app: ASGIApp, server: Server) -> None:
         self._app = app
         self._server = server
+        self._admission = Admission(server)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or stop it."""
@@ -52,17 +53,16 @@ class Gate:
             await moved(scope, receive, sending)
             return
         try:
-            self._admit(scope)
+            with self._admission.admitted(scope):
+                await self._app(scope, receive, sending)
         except OrgError as error:
             await drain(receive)
             await refusal(error)(scope, receive, sending)
-            return
-        await self._app(scope, receive, sending)
 
     def _moved(self, scope: Scope, query: str) -> Response | None:
         """The answer of a host that the org has left."""
         settings = self._server.settings
-        if not settings.instance_url or not scope["path"].startswith(_DATA):
+        if not settings.instance_url or not scope["path"].startswith(DATA):
             return None
         host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
         if host == urlsplit(settings.instance_url).netloc:
@@ -71,18 +71,6 @@ class Gate:
             return Response(_GONE, settings.moved_status, media_type="text/html")
         target = settings.instance_url + scope["path"] + (f"?{query}" if query else "")
         return Response(b"", settings.moved_status, {"Location": target})
-
-    def _admit(self, scope: Scope) -> None:
-        """Let in who has a session and calls left; the version list needs neither."""
-        path = scope["path"].rstrip("/")
-        length = len(scope["raw_path"] or b"") + len(scope["query_string"])
-        if length > self._server.settings.maximum_uri:
-            raise OrgError("URI_TOO_LONG", "Request-URI Too Long", status=414)
-        if not path.startswith(_DATA):
-            return
-        if self._server.org.sessions.find(token_of(scope)) is None:
-            raise OrgError("INVALID_SESSION_ID", "Session expired or invalid", status=401)
-        self._server.org.limit.take()
 
 
 def error_body(code: str, message: str = "") -> str:
