@@ -15,6 +15,7 @@ import orjson
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 
+from crm_pipeline.sandbox.salesforce import strange_text
 from crm_pipeline.sandbox.salesforce.failures import OrgError
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ Handler = Callable[[Call], Response]
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
     return Response(
-        orjson.dumps(body, default=_plain),
+        strange_text.in_json(orjson.dumps(body, default=_plain)),
         status,
         headers,
         media_type="application/json;charset=UTF-8",

@@ -11,6 +11,7 @@ from typing import Any
 from crm_pipeline.sandbox.salesforce.calls import Call
 from crm_pipeline.sandbox.salesforce.catalogue import Access
 from crm_pipeline.sandbox.salesforce.clock import stamp_moment, stamp_text
+from crm_pipeline.sandbox.salesforce.custom_objects import custom_object, invented_rows
 from crm_pipeline.sandbox.salesforce.failures import OrgError
 from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, PicklistValue
 
@@ -55,10 +56,16 @@ def _field(call: Call, facts: Facts) -> Facts:
         action = facts.get("action", "hide")
         if action == "remove":
             call.org.remove_field(name, field)
+        elif action == "retype":
+            call.org.retype_field(name, field, **need(facts, "facts")[0])
+        elif action == "rename":
+            call.org.rename_field(name, field, need(facts, "to")[0])
         elif action in _ACCESS:
             call.org.catalogue.set_access(name, field, _ACCESS[action])
         else:
-            raise OrgError("INVALID_INPUT", f"a field can be one of: {', '.join(_ACCESS)}, remove")
+            raise OrgError(
+                "INVALID_INPUT", f"a field can be one of: {', '.join((*_ACCESS, *_FOR_ALL))}"
+            )
         return {"field": field}
     values = tuple(PicklistValue(**one) for one in field.pop("picklist_values", ()))
     references = tuple(field.pop("reference_to", ()))
@@ -67,6 +74,7 @@ def _field(call: Call, facts: Facts) -> Facts:
     return {"field": made.name}
 
 
+_FOR_ALL = ("remove", "rename", "retype")
 _ACCESS: dict[str, Access | None] = {
     "hide": "hidden",
     "mask": "masked",
@@ -77,9 +85,36 @@ _ACCESS: dict[str, Access | None] = {
 
 def _object(call: Call, facts: Facts) -> Facts:
     [name] = need(facts, "object")
-    forbid = facts.get("action", "forbid") == "forbid"
-    (call.org.forbid_object if forbid else call.org.catalogue.allow_object)(name)
-    return {"object": name, "forbidden": forbid}
+    match facts.pop("action", "forbid"):
+        case "create":
+            records = int(facts.pop("records", 0))
+            del facts["object"]
+            made = custom_object(call.org, name, **facts)
+            call.org.add_object(made)
+            call.org.create_many(name, invented_rows(made, records))
+        case "forbid":
+            call.org.forbid_object(name)
+        case "allow":
+            call.org.catalogue.allow_object(name)
+        case other:
+            raise OrgError("INVALID_INPUT", f"no action {other}: create, forbid, allow")
+    return {"object": name}
+
+
+def _picklist(call: Call, facts: Facts) -> Facts:
+    name, field, value = need(facts, "object", "field", "value")
+    return {"holders": call.org.edit_picklist(name, field, value, to=facts.get("to"))}
+
+
+def _enable(call: Call, facts: Facts) -> Facts:
+    match need(facts, "feature")[0]:
+        case "currencies":
+            call.org.enable_currencies(*([facts["rates"]] if "rates" in facts else []))
+        case "person_accounts":
+            call.org.enable_person_accounts()
+        case other:
+            raise OrgError("INVALID_INPUT", f"no feature {other}: currencies, person_accounts")
+    return {"enabled": facts["feature"]}
 
 
 def _bulk(call: Call, facts: Facts) -> Facts:
@@ -175,6 +210,7 @@ def _move(call: Call, facts: Facts) -> Facts:
 
 ADMINISTRATION: dict[str, Command] = {
     "bulk": _bulk,
+    "enable": _enable,
     "expire_sessions": _expire_sessions,
     "field": _field,
     "forget_cursors": _forget_cursors,
@@ -182,6 +218,7 @@ ADMINISTRATION: dict[str, Command] = {
     "limit": _limit,
     "move": _move,
     "object": _object,
+    "picklist": _picklist,
     "settings": _settings,
     "shuffle": _shuffle,
     "trim_delete_log": _trim_delete_log,
