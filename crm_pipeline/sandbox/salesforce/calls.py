@@ -33,7 +33,8 @@ class ServerSettings:
     """How a server of an org behaves; each may be changed while it runs.
 
     `bulk_page_records` is how many records a Bulk result page holds where the client does not
-    say; `bulk_directory` is where result files live (a private one by default).
+    say; `bulk_directory` is where result files live (a private one by default); REST queries that
+    find more than `query_timeout_above` records run out of time.
     """
 
     client_id: str = CLIENT_ID
@@ -48,6 +49,7 @@ class ServerSettings:
     control: bool = True
     maximum_uri: int = 16_384
     get_deleted_limit: int = 600_000
+    query_timeout_above: int | None = None
 
 
 @dataclass(slots=True)

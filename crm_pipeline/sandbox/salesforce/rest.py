@@ -92,6 +92,9 @@ def query(call: Call) -> Response:
     everything = "queryall" in call.path.lower()
     compiled = compile_soql(call.org, call.param("q"), include_deleted=everything)
     result = Result(call.org, compiled)
+    slow = call.server.settings.query_timeout_above
+    if slow is not None and result.total > slow:
+        raise OrgError("QUERY_TIMEOUT", "Your query request was running for too long.")
     cursor = Cursor(result, _batch_size(call))
     return answer(_page(call, cursor, 0, ""))
 
