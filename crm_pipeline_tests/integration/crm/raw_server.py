@@ -32,8 +32,9 @@ def raw_server(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator
                 connection, _ = listener.accept()
             except OSError:
                 return
-            connections.append(connection)
-            thread = threading.Thread(target=_converse, args=(connection, url, answer, tls))
+            thread = threading.Thread(
+                target=_converse, args=(connection, url, answer, tls, connections)
+            )
             thread.start()
             threads.append(thread)
 
@@ -53,10 +54,17 @@ def raw_server(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator
 
 
 def _converse(
-    connection: socket.socket, url: str, answer: Answer, tls: ssl.SSLContext | None
+    connection: socket.socket,
+    url: str,
+    answer: Answer,
+    tls: ssl.SSLContext | None,
+    connections: list[socket.socket],
 ) -> None:
-    with connection, suppress(OSError):
-        speaking = tls.wrap_socket(connection, server_side=True) if tls else connection
+    with (
+        suppress(OSError),
+        tls.wrap_socket(connection, server_side=True) if tls else connection as speaking,
+    ):
+        connections.append(speaking)
         while asked := _request(speaking):
             if b"oauth2/token" in asked:
                 token = f'{{"access_token": "t", "instance_url": "{url}", "id": ""}}'
