@@ -178,7 +178,7 @@ def test_c9_long_text_streams_binary_is_refused_by_name_and_a_mask_is_flagged(
     long = 'ä\n"' * 43_690
     put(house, first(house), Long__c=long, Secret__c="****1234")
     map_things(house, "F__c", "Long__c", "Secret__c", "Photo__c", transport=transport)
-    said = {f.severity: f.sentence + f.remedy for f in findings()}
+    said = {str(f.severity): f.sentence + f.remedy for f in findings()}
     assert "`Photo__c` (base64) cannot be stored" in said["problem"]
     map_things(house, "F__c", "Long__c", "Secret__c", transport=transport)
     (notice,) = [f for f in findings() if f.severity == "notice"]
