@@ -89,13 +89,13 @@ def test_d8_d9_d13_garbled_text_is_equal_bytes_by_rest_and_bulk(make_house: Any)
 
 
 def test_d8_a_page_that_broke_off_and_was_read_again_is_counted_once(make_house: Any) -> None:
-    house = make_house(TEXT, transport="bulk")
-    fill(house, [f"a{NUL}b" * 20] * 20)
+    house = make_house(field("F__c", "textarea", length=131_072), transport="bulk")
+    fill(house, [f"a{NUL}b" * 40_000] * 8)  # more than the first piece that is handed on
     house.served.server.faults.script(
-        [{"kind": "cut", "path": "*/results*", "nth": 2, "times": 1, "after_bytes": 900}]
+        [{"kind": "cut", "path": "*/results*", "nth": 2, "times": 1, "after_bytes": 600_000}]
     )
-    assert house.full()["Thing__c"].replaced_characters == 400
-    assert counted(house) == [(400,)]
+    assert house.full()["Thing__c"].replaced_characters == 320_000
+    assert counted(house) == [(320_000,)]
 
 
 def test_d8_a_run_without_such_characters_counts_none(make_house: Any) -> None:
