@@ -26,6 +26,8 @@ from crm_pipeline.warehouse.schema import (
     TableShape,
     column_types,
     comment_table,
+    guard_rows,
+    is_guarded,
 )
 
 SERVER_COLUMNS = 1_600
@@ -180,6 +182,8 @@ def _mend_bookkeeping(
         if name not in present:
             added = sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(name), sql.SQL(definition))
             _alter(connection, shape, added)
+    if not is_guarded(connection, shape):
+        guard_rows(connection, shape)
 
 
 def _alter(connection: psycopg.Connection, shape: TableShape, change: sql.Composed) -> None:

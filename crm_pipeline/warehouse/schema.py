@@ -5,7 +5,7 @@ belong here: bringing a table that is there to a shape (fitting.py), moving rows
 merge.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -100,11 +100,14 @@ class TableShape:
         by_source = {column.source.casefold(): column for column in self.staged}
         return tuple(by_source[name.casefold()] for name in fields)
 
-    def narrowed_to_scope(self) -> "TableShape":
-        """Only the id and the stamp: what a record's membership is judged by."""
-        names = (self.id_column, self.stamp_column)
-        kept = tuple(c for c in self.staged if c.name in names)
-        return replace(self, mapped=kept, technical=(), deleted_column=None, merged_column=None)
+    def narrowed(self, fields: Collection[str] = ()) -> "TableShape":
+        """Only id, stamp and marks of disappearance, and what is filled from `fields`."""
+        names = (self.id_column, self.stamp_column, self.deleted_column, self.merged_column)
+
+        def kept(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+            return tuple(c for c in columns if c.name in names or c.source in fields)
+
+        return replace(self, mapped=kept(self.mapped), technical=kept(self.technical))
 
     @property
     def qualified(self) -> sql.Identifier:
@@ -112,6 +115,7 @@ class TableShape:
         return sql.Identifier(self.schema, self.table)
 
 
+_GUARD = "_altered_elsewhere"
 _STAGED_ONLY = ("_is_deleted", "_merged_from_crm")
 BOOKKEEPING: dict[str, tuple[str, str]] = {
     "_synced_at": (
@@ -124,6 +128,16 @@ BOOKKEEPING: dict[str, tuple[str, str]] = {
     ),
     "_vanished": ("text", "How it went: deleted, merged, left_filter or not_visible"),
     "_merged_into": ("text", "Id of the record that it was merged into"),
+    "_restored_at": (
+        "timestamp with time zone",
+        "When it last came back after it had vanished; null if it never went",
+    ),
+}
+
+
+_TECHNICAL_COMMENTS = {
+    "_modstamp": "The record's stamp, in the CRM's time",
+    "_converted_into": "Id of the record that it was converted to",
 }
 
 
@@ -148,17 +162,20 @@ def table_shape(selection: ObjectSelection, schema: str) -> TableShape:
             return None
         if field_name in by_source:
             return by_source[field_name]
-        comment = f"{field_name} of the record, in the CRM's time" if column == "_modstamp" else ""
-        technical.append(Column(column, COLUMN_TYPES[type_name], field_name, comment))
+        technical.append(
+            Column(column, COLUMN_TYPES[type_name], field_name, _TECHNICAL_COMMENTS.get(column, ""))
+        )
         return column
 
+    stamp_column = staged_as(crm_object.cursor_field, "_modstamp", ValueType.DATETIME)
+    staged_as(crm_object.converted_into_field, "_converted_into", ValueType.TEXT)
     return TableShape(
         schema=schema,
         table=selection.table,
         comment=f"{crm_object.label} ({crm_object.name})",
         mapped=mapped,
         id_column=selection.id_column,
-        stamp_column=staged_as(crm_object.cursor_field, "_modstamp", ValueType.DATETIME),
+        stamp_column=stamp_column,
         deleted_column=staged_as(crm_object.deleted_field, "_is_deleted", ValueType.BOOLEAN),
         merged_column=staged_as(crm_object.merged_into_field, "_merged_from_crm", ValueType.TEXT),
         technical=tuple(technical),
@@ -212,6 +229,30 @@ def column_comments(connection: psycopg.Connection, schema: str, table: str) -> 
         [sql.Identifier(schema, table).as_string(connection)],
     ).fetchall()
     return {str(name): str(comment) for name, comment in rows if comment}
+
+
+def is_guarded(connection: psycopg.Connection, shape: TableShape) -> bool:
+    """Whether changes by somebody else are marked."""
+    row = connection.execute(
+        "SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND tgname = %s",
+        [shape.qualified.as_string(connection), _GUARD],
+    ).fetchone()
+    return row is not None
+
+
+def guard_rows(connection: psycopg.Connection, shape: TableShape) -> None:
+    """Let no change by somebody else pass for the CRM's.
+
+    Whatever we write carries a new `_synced_at`. A change that does not is somebody else's: the row
+    is marked, and the next reconciliation reads it again. The condition costs our own writes about
+    as much as one comparison.
+    """
+    connection.execute(
+        sql.SQL(
+            "CREATE TRIGGER {guard} BEFORE UPDATE ON {table} FOR EACH ROW"
+            " WHEN (OLD._synced_at = NEW._synced_at) EXECUTE FUNCTION crm_sync.mark_altered()"
+        ).format(guard=sql.Identifier(_GUARD), table=shape.qualified)
+    )
 
 
 def add_bookkeeping(connection: psycopg.Connection, table: sql.Composable) -> None:

@@ -6,7 +6,6 @@ Belongs here: staging tables and landing one page. Does not belong here: judging
 (sifting.py), deciding what to read (sync/) and what becomes of the rows (merge.py).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import psycopg
@@ -83,22 +82,6 @@ def staged_count(connection: psycopg.Connection, staging_table: str) -> int:
 def drop_staging(connection: psycopg.Connection, staging_table: str) -> None:
     """Remove a staging table that nobody will go on with."""
     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(staging_identifier(staging_table)))
-
-
-def insert_ids(
-    connection: psycopg.Connection, shape: TableShape, staging_table: str, ids: Iterable[str]
-) -> None:
-    """Add ids to a scope table that are not in it: they were asked for and not found."""
-    connection.execute(
-        sql.SQL(
-            "INSERT INTO {scope} ({key}) SELECT id FROM unnest({ids}::text[]) id"
-            " WHERE id NOT IN (SELECT {key} FROM {scope})"
-        ).format(
-            scope=staging_identifier(staging_table),
-            key=sql.Identifier(shape.id_column),
-            ids=sql.Literal(list(ids)),
-        )
-    )
 
 
 def land_page(

@@ -100,9 +100,9 @@ def test_c4_a_retyped_field_widens_or_gets_a_new_typed_column_and_loses_no_value
         assert unchanged["f__c"] is not None
     else:
         assert (unchanged[aside], unchanged["f__c"]) == (former, None)
-        assert outcome.full_sync_due_reason is not None
+        assert outcome.due_reason is not None
     put(house, old, F__c=later_value)
-    assert house.full()["Thing__c"].full_sync_due_reason is None
+    assert house.full()["Thing__c"].due_reason is None
     assert things(house)["unchanged"]["f__c"] == stored
 
 

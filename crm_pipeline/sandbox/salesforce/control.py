@@ -5,17 +5,14 @@ org's Python methods. Does not belong here: anything a Salesforce client may cal
 """
 
 import importlib
-from collections.abc import Callable
-from typing import Any
 
 from starlette.responses import Response
 
 from crm_pipeline.sandbox.salesforce.calls import Call, answer
 from crm_pipeline.sandbox.salesforce.clock import stamp_moment, stamp_text
+from crm_pipeline.sandbox.salesforce.control_admin import ADMINISTRATION, Command, Facts, need
 from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
-from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, PicklistValue
-
-Facts = dict[str, Any]
+from crm_pipeline.sandbox.salesforce.transactions import OpenTransaction
 
 
 def health(call: Call) -> Response:
@@ -68,47 +65,85 @@ def command(call: Call) -> Response:
     return answer(do(call, call.json_object() if call.body else {}))
 
 
-def _need(facts: Facts, *names: str) -> list[Any]:
-    missing = [name for name in names if name not in facts]
-    if missing:
-        raise OrgError("REQUIRED_FIELD_MISSING", f"missing: {', '.join(missing)}")
-    return [facts[name] for name in names]
+def _within(call: Call, facts: Facts) -> OpenTransaction | None:
+    """The open transaction that a change belongs to, if it names one."""
+    name = facts.get("transaction")
+    return None if name is None else call.org.transactions.find(str(name))
 
 
 def _create(call: Call, facts: Facts) -> Facts:
-    [name] = _need(facts, "object")
-    rows = facts["records"] if "records" in facts else [_need(facts, "values")[0]]
-    made = call.org.create_many(name, rows, as_user=facts.get("as_user"))
+    [name] = need(facts, "object")
+    rows = facts["records"] if "records" in facts else [need(facts, "values")[0]]
+    within = _within(call, facts)
+    if within is not None:
+        made = within.insert_many(name, rows)
+    else:
+        made = call.org.create_many(name, rows, as_user=facts.get("as_user"))
     return {"id": made[0], "ids": made} if made else {"ids": []}
 
 
 def _update(call: Call, facts: Facts) -> Facts:
-    name, record_id, values = _need(facts, "object", "id", "values")
-    call.org.update(name, record_id, values, as_user=facts.get("as_user"))
+    name, values = need(facts, "object", "values")
+    stamps = facts.get("stamps", "all")
+    if "matching" in facts:
+        return {"updated": call.org.update_all(name, values, facts["matching"], stamps=stamps)}
+    [record_id] = need(facts, "id")
+    within = _within(call, facts)
+    if within is not None:
+        within.update(name, record_id, values, stamps=stamps)
+    else:
+        call.org.update(name, record_id, values, stamps=stamps, as_user=facts.get("as_user"))
     return {"id": record_id}
 
 
-def _delete(call: Call, facts: Facts) -> Facts:
-    name, record_id = _need(facts, "object", "id")
-    call.org.delete(name, record_id)
-    return {"id": record_id}
+def _removal(verb: str) -> Command:
+    def do(call: Call, facts: Facts) -> Facts:
+        name, record_id = need(facts, "object", "id")
+        getattr(_within(call, facts) or call.org, verb)(name, record_id)
+        return {"id": record_id}
+
+    return do
 
 
-def _undelete(call: Call, facts: Facts) -> Facts:
-    name, record_id = _need(facts, "object", "id")
-    call.org.undelete(name, record_id)
-    return {"id": record_id}
+def _begin(call: Call, _facts: Facts) -> Facts:
+    made = call.org.open_transaction()
+    return {"transaction": made.name, "begun": made.begun}
 
 
-def _hard_delete(call: Call, facts: Facts) -> Facts:
-    name, record_id = _need(facts, "object", "id")
-    call.org.hard_delete(name, record_id)
-    return {"id": record_id}
+def _commit(call: Call, facts: Facts) -> Facts:
+    [name] = need(facts, "transaction")
+    call.org.transactions.find(str(name)).commit()
+    return {"transaction": name, "commit": call.org.commits.last}
+
+
+def _rollback(call: Call, facts: Facts) -> Facts:
+    [name] = need(facts, "transaction")
+    call.org.transactions.find(str(name)).rollback()
+    return {"transaction": name}
+
+
+def _truth(call: Call, facts: Facts) -> Facts:
+    [name] = need(facts, "object")
+    if "forget_before" in facts:
+        call.org.forget_past(facts["forget_before"])
+    if "id" in facts:
+        return {"versions": call.org.versions(name, facts["id"])}
+    found = call.org.truth_at(
+        name,
+        facts.get("at"),
+        commit=facts.get("commit"),
+        include_deleted=bool(facts.get("include_deleted")),
+    )
+    return {"records": list(found.values())}
 
 
 def _query(call: Call, facts: Facts) -> Facts:
-    [soql] = _need(facts, "soql")
-    found = call.org.query(soql, include_deleted=bool(facts.get("include_deleted")))
+    [soql] = need(facts, "soql")
+    found = call.org.query(
+        soql,
+        include_deleted=bool(facts.get("include_deleted")),
+        as_user=bool(facts.get("as_user")),
+    )
     return {"records": found}
 
 
@@ -141,97 +176,39 @@ def _live(call: Call, facts: Facts) -> Facts:
 _BURST = ("updates", "inserts", "deletes", "undeletes")
 
 
-def _expire_sessions(call: Call, facts: Facts) -> Facts:
-    if "lifetime" in facts:
-        call.org.sessions.lifetime = float(facts["lifetime"])
-    return {"expired": call.org.expire_sessions()}
-
-
-def _limit(call: Call, facts: Facts) -> Facts:
-    [remaining] = _need(facts, "remaining")
-    call.org.set_api_limit(int(remaining), facts.get("max"))
-    return {"remaining": call.org.limit.remaining, "max": call.org.limit.maximum}
-
-
-def _field(call: Call, facts: Facts) -> Facts:
-    name, field = _need(facts, "object", "field")
-    if isinstance(field, str):
-        {
-            "hide": call.org.hide_field,
-            "show": call.org.catalogue.show_field,
-            "remove": call.org.remove_field,
-        }[facts.get("action", "hide")](name, field)
-        return {"field": field}
-    values = tuple(PicklistValue(**one) for one in field.pop("picklist_values", ()))
-    references = tuple(field.pop("reference_to", ()))
-    made = FieldDefinition(**field, picklist_values=values, reference_to=references)
-    call.org.add_field(name, made)
-    return {"field": made.name}
-
-
-def _object(call: Call, facts: Facts) -> Facts:
-    [name] = _need(facts, "object")
-    forbid = facts.get("action", "forbid") == "forbid"
-    (call.org.forbid_object if forbid else call.org.catalogue.allow_object)(name)
-    return {"object": name, "forbidden": forbid}
-
-
-def _bulk(call: Call, facts: Facts) -> Facts:
-    jobs = call.server.jobs
-    if "fail_next" in facts:
-        jobs.fail_next = str(facts["fail_next"])
-    if "hold" in facts:
-        (jobs.hold if facts["hold"] else jobs.release)()
-    if "page_records" in facts:
-        call.server.settings.bulk_page_records = int(facts["page_records"])
-    return {"jobs": [one.body(call.org.user_id) for one in jobs.all()]}
-
-
-def _forget_cursors(call: Call, _facts: Facts) -> Facts:
-    return {"forgotten": call.server.cursors.forget()}
-
-
-def _trim_delete_log(call: Call, facts: Facts) -> Facts:
-    [before] = _need(facts, "before")
-    call.org.trim_delete_log(stamp_text(stamp_moment(before)))
-    return {"earliest": call.org.delete_log_since}
-
-
 def _empty_bin(call: Call, facts: Facts) -> Facts:
-    [name] = _need(facts, "object")
+    [name] = need(facts, "object")
     return {"gone": call.org.empty_bin(name)}
 
 
 def _merge(call: Call, facts: Facts) -> Facts:
-    name, winner, losers = _need(facts, "object", "winner", "losers")
+    name, winner, losers = need(facts, "object", "winner", "losers")
     call.org.merge(name, winner, losers)
     return {"id": winner}
 
 
 def _convert_lead(call: Call, facts: Facts) -> Facts:
-    [lead] = _need(facts, "id")
+    [lead] = need(facts, "id")
     return call.org.convert_lead(
         lead, account_id=facts.get("account_id"), opportunity=facts.get("opportunity", True)
     )
 
 
-_COMMANDS: dict[str, Callable[[Call, Facts], Facts]] = {
-    "bulk": _bulk,
+_COMMANDS: dict[str, Command] = {
+    **ADMINISTRATION,
+    "begin": _begin,
     "clock": _clock,
+    "commit": _commit,
     "convert_lead": _convert_lead,
     "create": _create,
-    "delete": _delete,
+    "delete": _removal("delete"),
     "empty_bin": _empty_bin,
-    "expire_sessions": _expire_sessions,
-    "field": _field,
-    "forget_cursors": _forget_cursors,
-    "hard_delete": _hard_delete,
-    "limit": _limit,
+    "hard_delete": _removal("hard_delete"),
     "live": _live,
     "merge": _merge,
-    "object": _object,
     "query": _query,
-    "trim_delete_log": _trim_delete_log,
-    "undelete": _undelete,
+    "rollback": _rollback,
+    "truth": _truth,
+    "undelete": _removal("undelete"),
     "update": _update,
 }

@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from crm_pipeline.sandbox.salesforce import identifiers
 from crm_pipeline.sandbox.salesforce.calls import Call, Server, answer, nothing
+from crm_pipeline.sandbox.salesforce.editing import own_id
 from crm_pipeline.sandbox.salesforce.failures import (
     OrgError,
     entity_is_deleted,
-    malformed_id,
     no_such_column,
     not_found,
 )
@@ -33,14 +33,6 @@ def known(server: Server, name: str) -> ObjectDefinition:
         return server.org.catalogue.visible(name)
     except OrgError:
         raise not_found() from None
-
-
-def own_id(definition: ObjectDefinition, given: object) -> str:
-    """The 18-character Id of a record of this object."""
-    identifier = identifiers.normalise(given)
-    if identifier is None or not identifier.startswith(definition.key_prefix):
-        raise malformed_id(given, f"{definition.label} ID")
-    return identifier
 
 
 def permitted(
@@ -122,6 +114,7 @@ def change(
 ) -> None:
     """Change one record for an API user; a converted lead is read only."""
     server.faults.check_row(definition.name, record_id, values)
+    server.org.sharing.check(definition, record_id)
     kept = permitted(server, definition, values, creating=False)
     current = server.org.get("Lead", record_id) if definition.name == "Lead" else None
     if current is not None and current.get("IsConverted"):
@@ -181,8 +174,9 @@ def fetched(call: Call, definition: ObjectDefinition, given: object, names: str 
         call.org,
         f"SELECT {wanted} FROM {definition.name} WHERE Id = '{identifier}'",
         include_deleted=True,
+        as_user=True,
     )
-    found = Result(call.org, compiled).page(0, 1, json_shape(call.org, compiled, call.root))
+    found = Result(call.org, compiled).page(range(1), json_shape(call.org, compiled, call.root))
     if not found:
         raise not_found(
             f"Provided external ID field does not exist or is not accessible: {identifier}"
@@ -205,9 +199,15 @@ def delete(call: Call) -> Response:
     """DELETE /sobjects/X/<id>."""
     definition = known(call.server, str(call.parts["object"]))
     identifier = own_id(definition, call.parts["id"])
-    call.server.faults.check_row(definition.name, identifier, {})
-    call.org.delete(definition.name, identifier)
+    remove(call.server, definition, identifier)
     return nothing()
+
+
+def remove(server: Server, definition: ObjectDefinition, record_id: str) -> None:
+    """Delete one record for an API user."""
+    server.faults.check_row(definition.name, record_id, {})
+    server.org.sharing.check(definition, record_id)
+    server.org.delete(definition.name, record_id)
 
 
 def by_key(call: Call) -> Response:
@@ -229,6 +229,6 @@ def by_key(call: Call) -> Response:
     if not found:
         raise not_found()
     if call.method == "DELETE":
-        call.org.delete(definition.name, found[0])
+        remove(call.server, definition, found[0])
         return nothing()
     return answer(fetched(call, definition, found[0], call.params.get("fields")))
