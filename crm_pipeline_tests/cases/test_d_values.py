@@ -321,3 +321,18 @@ def test_d13_random_orgs_fill_equal_tables_by_rest_and_bulk(
     org.close()
     assert texts["rest"] == texts["bulk"]
     assert all(texts["rest"])
+
+
+def test_o1_an_object_with_records_in_the_quarantine_is_not_called_in_step(
+    make_house: Any,
+) -> None:
+    house = make_house(field("F__c", "double"))
+    fill(house, ["1", "1.5"])
+    house.org.add_field("Thing__c", field("F__c", "int"))
+    assert house.full()["Thing__c"].rejected == 1
+    status = "SELECT status, quarantined FROM crm_sync.sync_status"
+    assert house.query(status) == [("records in quarantine", 1)]
+    put(house, things_by_name(house)[1], F__c="2.0")
+    assert house.sync_once("Thing__c").rejected == 0
+    assert house.query(status) == [("in step", 0)]
+    assert stored(house) == [1, 2]
