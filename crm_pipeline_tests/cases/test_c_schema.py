@@ -10,6 +10,7 @@ import pytest
 from crm_pipeline.errors import CrmPipelineError, ObjectUnavailable
 from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.sandbox.salesforce.schema import PicklistValue
+from crm_pipeline.sync.preflight import Severity
 from crm_pipeline.sync.reading import PageLander
 from crm_pipeline.sync.reference import sync_reference_dataset
 from crm_pipeline_tests.cases.checking import findings
@@ -57,8 +58,8 @@ def test_c1_a_field_added_while_a_sync_reads_comes_with_the_next_one(
     house.configure()
     outcome = house.sync_once("Thing__c")
     assert outcome.broken_fields == ()
-    assert "not yet filled in older rows: New__c" in str(outcome.due_reason)
-    house.full()
+    assert "filled in older rows: New__c (" in str(outcome.due_reason)
+    house.sync(SyncMode.REFRESH, "Thing__c")
     house.assert_in_step()
 
 
@@ -88,8 +89,8 @@ def test_c3_a_hidden_field_is_never_overwritten_with_null_and_unhidden_it_goes_o
     assert things(house)["n0"]["f__c"] == "f0"
     house.org.catalogue.show_field("Thing__c", "F__c")
     due = house.sync_once("Thing__c").due_reason
-    assert "not yet filled in older rows: F__c" in str(due)
-    house.full()
+    assert "filled in older rows: F__c (" in str(due)
+    house.sync(SyncMode.REFRESH, "Thing__c")
     house.assert_in_step()
 
 
@@ -176,10 +177,10 @@ def test_c9_long_text_streams_binary_is_refused_by_name_and_a_mask_is_flagged(
     long = 'ä\n"' * 43_690
     put(house, first(house), Long__c=long, Secret__c="****1234")
     map_things(house, "F__c", "Long__c", "Secret__c", "Photo__c", transport=transport)
-    said = {str(f.severity): f.sentence + f.remedy for f in findings()}
-    assert "`Photo__c` (base64) cannot be stored" in said["problem"]
+    said = {f.severity: f.sentence + f.remedy for f in findings()}
+    assert "`Photo__c` (base64) cannot be stored" in said[Severity.PROBLEM]
     map_things(house, "F__c", "Long__c", "Secret__c", transport=transport)
-    (notice,) = [f for f in findings() if f.severity == "notice"]
+    (notice,) = [f for f in findings() if f.severity is Severity.NOTICE]
     assert "`Secret__c` may arrive masked" in notice.sentence
     assert "View Encrypted Data" in notice.remedy
     house.full()
@@ -257,8 +258,8 @@ def test_c12_an_amount_carries_its_currency_from_the_day_there_are_several(house
     house.org.add_field("Thing__c", field("CurrencyIsoCode", "picklist", default="EUR"))
     put(house, first(house), CurrencyIsoCode="JPY")
     due = house.sync_once("Thing__c").due_reason
-    assert "not yet filled in older rows: CurrencyIsoCode" in str(due)
-    house.full()
+    assert "filled in older rows: CurrencyIsoCode (" in str(due)
+    house.sync(SyncMode.REFRESH, "Thing__c")
     codes = {name: row["currencyisocode"] for name, row in things(house).items()}
     assert codes == {f"n{n}": "EUR" if n else "JPY" for n in range(10)}
     map_things(house, "F__c", "Price__c", "Amount__c", "CurrencyIsoCode")
