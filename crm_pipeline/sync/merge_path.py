@@ -12,7 +12,7 @@ land (reading.py), the statements (warehouse/merge.py), who holds the lease (eng
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import psycopg
@@ -32,7 +32,7 @@ from crm_pipeline.sync.absence import look_after, look_before
 from crm_pipeline.sync.completeness import completeness_after
 from crm_pipeline.sync.plan import SyncPlan
 from crm_pipeline.sync.reading import PageLander, Report
-from crm_pipeline.warehouse import disappearance, ledger, merge, staging
+from crm_pipeline.warehouse import disappearance, ledger, merge, staging, too_wide
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease
 from crm_pipeline.warehouse.tables import count_live_rows, table_is_live
@@ -203,9 +203,26 @@ class MergePath:
         attempt: ledger.SyncAttempt,
         state: ledger.ObjectState,
     ) -> tuple[merge.Merged, merge.Suspects | None]:
-        """The statements of this mode."""
+        """Merge what is staged; of rows that turn out too wide for the table, without those."""
         shape = plan.staged_shape
         merge.key_staging(connection, shape, attempt.staging_table)
+        try:
+            with connection.transaction():
+                return self._merge_keyed(connection, plan, attempt, state)
+        except psycopg.errors.ProgramLimitExceeded:
+            rejected = too_wide.set_apart(connection, shape, attempt)
+        merged, suspects = self._merge_keyed(connection, plan, attempt, state)
+        return replace(merged, rejected=rejected), suspects
+
+    def _merge_keyed(
+        self,
+        connection: psycopg.Connection,
+        plan: SyncPlan,
+        attempt: ledger.SyncAttempt,
+        state: ledger.ObjectState,
+    ) -> tuple[merge.Merged, merge.Suspects | None]:
+        """The statements of this mode."""
+        shape = plan.staged_shape
         scope_table = None if attempt.scope_records is None else attempt.scope_table
         absence = merge.Absence(scope_table, plan.counts_everything)
         if plan.is_census:
@@ -296,7 +313,7 @@ def _outcome(
         inserted=merged.inserted,
         updated=merged.updated,
         deleted=merged.deleted,
-        rejected=attempt.rejected,
+        rejected=attempt.rejected + merged.rejected,
         replaced_characters=attempt.replaced_characters,
         watermark_before=state.watermark,
         watermark_after=completeness.watermark,
