@@ -12,7 +12,7 @@ land (reading.py), the statements (warehouse/merge.py), who holds the lease (eng
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import psycopg
@@ -32,7 +32,7 @@ from crm_pipeline.sync.absence import look_after, look_before
 from crm_pipeline.sync.completeness import completeness_after
 from crm_pipeline.sync.plan import SyncPlan
 from crm_pipeline.sync.reading import PageLander, Report
-from crm_pipeline.warehouse import disappearance, ledger, merge, staging
+from crm_pipeline.warehouse import disappearance, ledger, merge, staging, too_wide
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease
 from crm_pipeline.warehouse.tables import count_live_rows, table_is_live
@@ -221,6 +221,28 @@ class MergePath:
         attempt: ledger.SyncAttempt,
         state: ledger.ObjectState,
     ) -> tuple[merge.Merged, merge.Suspects | None]:
+        """Merge what is staged; of rows that turn out too wide for the table, without those."""
+        shape, source = plan.staged_shape, attempt.delta_table
+        if attempt.delta_records is None:
+            source = attempt.staging_table
+            merge.key_staging(connection, shape, source)
+        try:
+            with connection.transaction():
+                return self._merge_from(connection, plan, attempt, state, source=source)
+        except psycopg.errors.ProgramLimitExceeded:
+            rejected = too_wide.set_apart(connection, shape, attempt, source)
+        merged, suspects = self._merge_from(connection, plan, attempt, state, source=source)
+        return replace(merged, rejected=rejected), suspects
+
+    def _merge_from(
+        self,
+        connection: psycopg.Connection,
+        plan: SyncPlan,
+        attempt: ledger.SyncAttempt,
+        state: ledger.ObjectState,
+        *,
+        source: str,
+    ) -> tuple[merge.Merged, merge.Suspects | None]:
         """The statements of this mode."""
         shape = plan.staged_shape
         scope_table = None if attempt.scope_records is None else attempt.scope_table
@@ -228,10 +250,6 @@ class MergePath:
             return merge.take_census(
                 connection, shape, attempt, scope_table=scope_table, watermark=state.watermark
             )
-        source = attempt.delta_table
-        if attempt.delta_records is None:
-            merge.key_staging(connection, shape, attempt.staging_table)
-            source = attempt.staging_table
         if plan.mode is SyncMode.REFRESH:
             return merge.refresh(connection, shape, attempt), None
         ledger.release_from_quarantine(connection, attempt, shape)
@@ -317,7 +335,7 @@ def _outcome(
         inserted=merged.inserted,
         updated=merged.updated,
         deleted=merged.deleted,
-        rejected=attempt.rejected,
+        rejected=attempt.rejected + merged.rejected,
         replaced_characters=attempt.replaced_characters,
         watermark_before=state.watermark,
         watermark_after=completeness.watermark,

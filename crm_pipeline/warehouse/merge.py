@@ -41,12 +41,14 @@ class Merged:
 
     Attributes:
         vanished: the new tombstones by kind, in the words of `Vanished`.
+        rejected: rows that the table could not hold, and which went to the quarantine instead.
     """
 
     inserted: int
     updated: int
     deleted: int
     vanished: Mapping[str, int] = field(default_factory=dict, compare=False)
+    rejected: int = 0
 
     @property
     def unexplained(self) -> int:
