@@ -14,6 +14,7 @@ from crm_pipeline.errors import ConfigurationError, TransientError
 CONTROL_SCHEMA = "crm_sync"
 STAGING_SCHEMA = "crm_staging"
 MINIMUM_SERVER_VERSION = 160000
+# No statement relies on these: they are a belt where the session is ours from end to end.
 _SESSION = (
     "-c search_path=pg_catalog -c TimeZone=UTC -c DateStyle=ISO"
     # A worker whose host vanished must not hold locks for hours.
@@ -21,6 +22,7 @@ _SESSION = (
     " -c idle_in_transaction_session_timeout=10min"
 )
 _PSYCOPG_PREFIX = "postgresql+psycopg://"
+_REFUSED_BY_POOLER = "unsupported startup parameter"
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,12 @@ class Warehouse:
             TransientError: the server cannot be reached or is starting.
         """
         try:
-            connection = psycopg.connect(
-                self.url.replace(_PSYCOPG_PREFIX, "postgresql://", 1),
-                autocommit=autocommit,
-                connect_timeout=10,
-                application_name="crm_pipeline",
-                keepalives_idle=30,
-                keepalives_interval=10,
-                keepalives_count=3,
-                options=_SESSION,
-            )
+            try:
+                connection = self._open(autocommit=autocommit, options=_SESSION)
+            except psycopg.OperationalError as error:
+                if _REFUSED_BY_POOLER not in str(error):
+                    raise
+                connection = self._open(autocommit=autocommit, options="")
         except psycopg.OperationalError as error:
             reason = str(error).strip().splitlines()[-1]
             raise TransientError(
@@ -65,6 +63,20 @@ class Warehouse:
             ) from error
         with connection:
             yield connection
+
+    def _open(self, *, autocommit: bool, options: str) -> psycopg.Connection:
+        return psycopg.connect(
+            self.url.replace(_PSYCOPG_PREFIX, "postgresql://", 1),
+            autocommit=autocommit,
+            # A statement prepared in one session is unknown in the next one of a pooler.
+            prepare_threshold=None,
+            connect_timeout=10,
+            application_name="crm_pipeline",
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+            options=options,
+        )
 
     def require_supported_server(self) -> None:
         """Refuse servers on which the quarantine's casts do not exist.
