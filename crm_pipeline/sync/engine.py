@@ -38,6 +38,7 @@ from crm_pipeline.warehouse import ledger, merge, staging
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease, held_lease, running_syncs
 from crm_pipeline.warehouse.schema import TableShape, fit_table, table_shape
+from crm_pipeline.warehouse.wording import told
 
 ABSENT_TO_ASK_FOR = 2_000
 _NEVER_SYNCED = (
@@ -591,7 +592,7 @@ class SyncEngine:
                     connection,
                     attempt,
                     status="interrupted" if is_deliberate else "failed",
-                    error=str(error) or type(error).__name__,
+                    error=told(error),
                     spent=spent(),
                 )
             raise

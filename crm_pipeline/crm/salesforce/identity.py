@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from crm_pipeline.config.names import printable
 from crm_pipeline.crm.port import OrgIdentity
 from crm_pipeline.crm.salesforce.failures import Concern
 from crm_pipeline.crm.salesforce.session import SalesforceSession
 from crm_pipeline.crm.salesforce.soql import quoted
 from crm_pipeline.errors import PermanentError
 
+_LONGEST_NAME = 200  # both stand in sentences and logs, and an org may call itself anything
 _IDENTITY_PATH = re.compile(r"/id/(?P<organization>00D\w{15})/(?P<user>005\w{15})", re.ASCII)
 
 
@@ -37,8 +39,8 @@ def identity_of(session: SalesforceSession, version_path: str) -> OrgIdentity:
         user_name = answer.get("preferred_username")
     return OrgIdentity(
         organization_id=str(organization["Id"]),
-        organization_name=str(organization.get("Name") or ""),
-        user_name=str(user_name or ""),
+        organization_name=printable(str(organization.get("Name") or ""), limit=_LONGEST_NAME),
+        user_name=printable(str(user_name or ""), limit=_LONGEST_NAME),
         instance_url=session.instance_url,
         is_sandbox=bool(organization.get("IsSandbox")),
     )
