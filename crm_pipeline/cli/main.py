@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from crm_pipeline.cli import check, demo, environment, init, sandbox, status, sync, up
+from crm_pipeline.cli import check, demo, environment, forget, init, sandbox, status, sync, up
 from crm_pipeline.cli.console import configure_logging, lines_of, stderr
 from crm_pipeline.errors import CrmPipelineError, UsageError
 from crm_pipeline.warehouse.wording import told
@@ -31,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-for module in (init, check, status, environment, up, demo):
+for module in (init, check, status, environment, up, demo, forget):
     module.register(app)
 app.add_typer(sync.app)
 app.add_typer(sandbox.app)

@@ -217,6 +217,6 @@ def _require_success(results: Iterable[Node]) -> None:
 
 
 def _without_values(message: str | None) -> str:
-    """dbt's message; of an error of the database its first line alone: the next quotes values."""
+    """What dbt says; of an error of the database one line, for the next one quotes values."""
     text = message or ""
     return text.partition("\n")[0] if "Database Error" in text else text
