@@ -57,6 +57,7 @@ class _Table:
     schema: str
     name: str
     texts: tuple[str, ...]
+    lists: tuple[str, ...]
     key: str | None
 
     @property
@@ -166,6 +167,7 @@ class Search:
         rows = self.connection.execute(
             "SELECT n.nspname, c.relname, array_agg(a.attname)"
             " FILTER (WHERE a.atttypid IN ('text'::regtype, 'varchar'::regtype)),"
+            " array_agg(a.attname) FILTER (WHERE a.atttypid = 'text[]'::regtype),"
             " min(a.attname) FILTER (WHERE a.attnum = i.indkey[0]"
             " AND EXISTS (SELECT FROM pg_attribute b WHERE b.attrelid = c.oid"
             " AND b.attname = '_merged_into' AND NOT b.attisdropped))"
@@ -176,7 +178,8 @@ class Search:
             [list(schemas)],
         ).fetchall()
         return tuple(
-            _Table(schema, name, tuple(texts or ()), key) for schema, name, texts, key in rows
+            _Table(schema, name, tuple(texts or ()), tuple(lists or ()), key)
+            for schema, name, texts, lists, key in rows
         )
 
     def _ids(self, table: _Table, person: Person) -> set[str]:
@@ -224,8 +227,12 @@ class Search:
         )
 
     def _is_anywhere(self, table: _Table, person: Person) -> sql.Composable:
+        ids = sql.Literal(sorted(person.record_ids))
         by_id = [self._among(name, person) for name in table.texts]
-        return _any([self._has_address(table, person), *by_id])
+        listed = [
+            sql.SQL("t.{} && {}::text[]").format(sql.Identifier(name), ids) for name in table.lists
+        ]
+        return _any([self._has_address(table, person), *by_id, *listed])
 
     def _has_address(self, table: _Table, person: Person) -> sql.Composable:
         if person.address is None:

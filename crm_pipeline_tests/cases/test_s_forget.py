@@ -211,7 +211,7 @@ def test_s17_marts_forget_the_person_too(house: House) -> None:
     with psycopg.connect(house.database_url) as connection:
         connection.execute("CREATE SCHEMA marketing")
         connection.execute(
-            "CREATE TABLE marketing.dim_people AS SELECT id AS lead_id, email, lastname"
+            "CREATE TABLE marketing.dim_people AS SELECT ARRAY[id] AS lead_ids, lastname"
             " FROM salesforce.lead"
         )
     forget_person(
