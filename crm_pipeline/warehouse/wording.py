@@ -30,6 +30,7 @@ _ERRORS_WITHOUT_VALUES = (
     NameError,
     NotImplementedError,
     OSError,
+    TypeError,
 )
 
 

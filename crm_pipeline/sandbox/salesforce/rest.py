@@ -146,16 +146,8 @@ def deleted(call: Call) -> Response:
     definition = _known(call)
     start, end = _window(call, definition)
     reader = call.org.store.reader()
-<<<<<<< HEAD
-    earliest = reader.execute(
-        "SELECT min(deleted_at) FROM _sandbox_deletions WHERE object = ?", (definition.name,)
-    ).fetchone()[0]
-    # A log that nobody trimmed has no gap, however late its first entry.
-    earliest = call.org.delete_log_since or min(earliest or stamp_text(start), stamp_text(start))
-=======
     # "The last physically deleted object": what the log lost, or nothing if it lost nothing.
     earliest = call.org.delete_log_since or stamp_text(start)
->>>>>>> sandbox
     if stamp_text(end) < earliest:
         raise OrgError("INVALID_REPLICATION_DATE", "endDate before org replication enabled date")
     rows = reader.execute(
