@@ -93,6 +93,7 @@ class CrmObject:
         merged_into_field: names the winner of a merge on its losers; None without merges.
         has_delete_log: the CRM keeps a log of this object's deletions that can be asked.
         converted_into_field: names what a record was converted to; None without conversions.
+        allowed_changes: what our user may do to records beyond reading: create, edit, delete.
     """
 
     name: str
@@ -105,6 +106,7 @@ class CrmObject:
     has_delete_log: bool = False
     converted_into_field: str | None = None
     is_custom: bool = False
+    allowed_changes: tuple[str, ...] = ()
 
     def find(self, name: str) -> CrmField | None:
         """The field of that API name, whatever its case."""
