@@ -7,7 +7,7 @@ Belongs here: a condition that the operator can mend and that we can see beforeh
 here: how findings are shown (cli/).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -357,7 +357,7 @@ def _excess(selection: ObjectSelection) -> Iterator[Finding]:
         yield Finding(
             Severity.NOTICE,
             selection.name,
-            f"The integration user may {_enumerated(found)} its records; no sync needs that.",
+            f"The integration user may {listed(found)} its records; no sync needs that.",
             "Take the right out of its permission set: a stolen token can do what its user can.",
         )
 
@@ -372,14 +372,10 @@ def _excess_permissions(connector: CrmConnector) -> Iterator[Finding]:
         yield Finding(
             Severity.NOTICE,
             "permissions",
-            f"The integration user has {_enumerated(found)}; no sync needs that.",
+            f"The integration user has {listed(found)}; no sync needs that.",
             "Take it out of its profile and permission sets; docs/how-to/own-org.md lists what it "
             "needs.",
         )
-
-
-def _enumerated(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _api_budget(settings: Settings, connector: CrmConnector) -> Iterator[Finding]:

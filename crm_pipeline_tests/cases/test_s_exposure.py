@@ -175,8 +175,8 @@ def test_s12_check_lists_what_the_user_may_do_beyond_its_needs(
 ) -> None:
     grant(house.org, "ModifyAllData", "AuthorApex")
     said = {one["subject"]: one for one in findings(house, capsys) if one["severity"] == "notice"}
-    assert "may create, edit and delete its records" in said["Lead"]["sentence"]
-    assert "has Modify All Data and Author Apex" in said["permissions"]["sentence"]
+    assert "may `create`, `edit` and `delete` its records" in said["Lead"]["sentence"]
+    assert "has `Modify All Data` and `Author Apex`" in said["permissions"]["sentence"]
     assert all(said[name]["remedy"] for name in ("Lead", "permissions"))
 
 

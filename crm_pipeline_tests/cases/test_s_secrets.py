@@ -312,9 +312,7 @@ def test_s3_the_database_server_inherits_no_secret(story: Story) -> None:
     story.server.ensure_running()
     pid = (story.home / "postgres" / "data" / "postmaster.pid").read_text().splitlines()[0]
     inherited = Path(f"/proc/{pid}/environ").read_bytes()
-    assert CLIENT_SECRET.encode() in Path("/proc/self/environ").read_bytes() or (
-        os.environ["SALESFORCE_CLIENT_SECRET"] == CLIENT_SECRET
-    )
+    assert os.environ["SALESFORCE_CLIENT_SECRET"] == CLIENT_SECRET
     assert CLIENT_SECRET.encode() not in inherited
     assert (story.home / "postgres" / "password").stat().st_mode & 0o077 == 0
 
@@ -344,12 +342,11 @@ def test_s18_a_sync_that_is_killed_leaves_no_record_in_any_file(story: Story) ->
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 120
-    while command.poll() is None and time.monotonic() < deadline:
-        if landed_records(story) >= 2_000:
-            break
+    deadline = time.monotonic() + 200
+    while landed_records(story) < 2_000 and time.monotonic() < deadline:
+        assert command.poll() is None, "it is killed in the middle"
         time.sleep(0.05)
-    assert command.poll() is None, "it was killed in the middle"
+    assert landed_records(story) >= 2_000
     command.kill()
     command.wait()
     faults.clear()
