@@ -110,21 +110,19 @@ class Search:
         ]
         return tuple(trace for trace in found if trace.rows)
 
-    def erase(self, person: Person) -> int:
-        """Remove all of it; returns how many rows went, those of half-read syncs aside."""
-        removed = 0
+    def erase(self, person: Person) -> None:
+        """Remove all of it, half-read syncs aside."""
         for table in self._tables():
-            removed += self.connection.execute(
+            self.connection.execute(
                 sql.SQL("DELETE FROM {} t WHERE {}").format(
                     table.qualified, self._is_hers(table, person)
                 )
-            ).rowcount
-        removed += self.connection.execute(
+            )
+        self.connection.execute(
             sql.SQL("DELETE FROM crm_sync.quarantine q WHERE {}").format(
                 self._is_quarantined(person)
             )
-        ).rowcount
-        return removed
+        )
 
     def half_read(self, person: Person) -> tuple[int, ...]:
         """Attempts whose staging tells of the person."""
