@@ -36,6 +36,7 @@ from crm_pipeline.warehouse import disappearance, ledger, merge, staging, too_wi
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease
 from crm_pipeline.warehouse.tables import count_live_rows, table_is_live
+from crm_pipeline.warehouse.wording import told
 
 NEVER_SYNCED = (
     "{name} has never been fully synced, so there is nothing to add changes to. Launch a full sync "
@@ -297,7 +298,7 @@ class MergePath:
                     connection,
                     attempt,
                     status="interrupted" if is_deliberate else "failed",
-                    error=str(error) or type(error).__name__,
+                    error=told(error),
                     spent=spent(),
                 )
                 if isinstance(error, MassDisappearance):
