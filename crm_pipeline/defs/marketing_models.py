@@ -204,7 +204,7 @@ def _check_result(test: Node, result: Node, keys: Mapping[str, dg.AssetKey]) -> 
         check_name=test["name"],
         passed=result["status"] == "pass",
         severity=severity,
-        description=result["message"],
+        description=_without_values(result["message"]),
         metadata={"failing_rows": result["failures"] or 0},
     )
 
@@ -212,7 +212,13 @@ def _check_result(test: Node, result: Node, keys: Mapping[str, dg.AssetKey]) -> 
 def _require_success(results: Iterable[Node]) -> None:
     failed = [r for r in results if r["status"] in _FAILED]
     if failed:
-        told = "\n".join(f"{r['unique_id']}: {r['message']}" for r in failed)
+        told = "\n".join(f"{r['unique_id']}: {_without_values(r['message'])}" for r in failed)
         raise dg.Failure(
             description=f"dbt built what it could; this failed:\n{told}", allow_retries=False
         )
+
+
+def _without_values(message: str | None) -> str:
+    """What dbt says; of an error of the database one line, for the next one quotes values."""
+    text = message or ""
+    return text.partition("\n")[0] if "Database Error" in text else text

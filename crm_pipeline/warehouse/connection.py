@@ -3,13 +3,15 @@
 Belongs here: how a connection is made. Does not belong here: what is asked over it.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
 
-from crm_pipeline.errors import ConfigurationError, TransientError
+from crm_pipeline.errors import ConfigurationError, CrmPipelineError, TransientError
+from crm_pipeline.warehouse.wording import values_kept_in
 
 CONTROL_SCHEMA = "crm_sync"
 STAGING_SCHEMA = "crm_staging"
@@ -45,24 +47,38 @@ class Warehouse:
     def connect(self, *, autocommit: bool = False) -> Iterator[psycopg.Connection]:
         """A connection of its own: commits at the end, rolls back on an error, always closes.
 
+        Errors of the database that leave it hold no value of any record.
+
         Raises:
             TransientError: the server cannot be reached or is starting.
+            ConfigurationError: the address cannot be read.
         """
+        with values_kept_in(), self._opened(autocommit=autocommit) as connection:
+            yield connection
+
+    def _opened(self, *, autocommit: bool) -> psycopg.Connection:
+        problem: CrmPipelineError
         try:
             try:
-                connection = self._open(autocommit=autocommit, options=_SESSION)
+                return self._open(autocommit=autocommit, options=_SESSION)
             except psycopg.OperationalError as error:
                 if _REFUSED_BY_POOLER not in str(error):
                     raise
-                connection = self._open(autocommit=autocommit, options="")
+                return self._open(autocommit=autocommit, options="")
         except psycopg.OperationalError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise TransientError(
+            problem = TransientError(
                 "The warehouse does not answer: "
-                f"{reason}. Check CRM_PIPELINE_DATABASE_URL, or that the server is running."
-            ) from error
-        with connection:
-            yield connection
+                f"{refusal_of(error)}. Check CRM_PIPELINE_DATABASE_URL, or that the server is "
+                "running."
+            )
+        except psycopg.ProgrammingError:
+            problem = ConfigurationError(
+                "CRM_PIPELINE_DATABASE_URL is no PostgreSQL address; write "
+                "postgresql://user:password@host:5432/name, with @, / and % in a password written "
+                "as %40, %2F and %25."
+            )
+        # Raised outside of the except block: the cause could quote the password.
+        raise problem
 
     def _open(self, *, autocommit: bool, options: str) -> psycopg.Connection:
         return psycopg.connect(
@@ -90,3 +106,15 @@ class Warehouse:
                     "CRM_PIPELINE_DATABASE_URL leads to PostgreSQL "
                     f"{connection.info.server_version // 10000}; version 16 or newer is needed."
                 )
+
+
+def refusal_of(error: psycopg.OperationalError) -> str:
+    """Why a server could not be reached, in one line.
+
+    A host that cannot be found and a port that is none are not repeated: where somebody forgot to
+    write the @ in a password as %40, they are the rest of the password.
+    """
+    reason = str(error).strip().splitlines()[-1]
+    if re.search("resolve host|translate host|invalid", reason):
+        return re.sub("(['\"]).*\\1", "…", reason)
+    return reason

@@ -17,6 +17,7 @@ from crm_pipeline.errors import (
 from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import held_lease
+from crm_pipeline.warehouse.wording import told
 from crm_pipeline_tests.house import House
 from crm_pipeline_tests.orchestration.conftest import Dagster
 
@@ -204,15 +205,20 @@ def test_verdicts_decide_whether_a_run_is_retried(
     instance: dg.DagsterInstance, *, error: Exception, is_retried: bool
 ) -> None:
     result = _job_that(_raiser(error)).execute_in_process(instance=instance, raise_on_error=False)
-    assert _sentences(result) == {"step": str(error)}
+    assert _sentences(result) == {"step": told(error)}
     run = instance.get_run_by_id(result.run_id)
     assert run is not None
     assert run.tags.get(RETRY_AFTER_STEP_FAILURE, "false") == str(is_retried).lower()
 
 
-def test_a_bug_keeps_its_stack_trace(instance: dg.DagsterInstance) -> None:
-    with pytest.raises(ZeroDivisionError):
-        _job_that(lambda: 1 / 0).execute_in_process(instance=instance)
+def test_s4_a_bug_keeps_its_stack_trace_and_loses_its_text(instance: dg.DagsterInstance) -> None:
+    job = _job_that(lambda: int("Ada's number"))
+    with pytest.raises(dg.Failure) as failed:
+        job.execute_in_process(instance=instance)
+    trace = str(failed.value.metadata["stack_trace"].value)
+    assert trace.endswith("ValueError: its text is withheld, for it may quote a record")
+    assert "test_syncs.py" in trace
+    assert not failed.value.allow_retries
 
 
 def _raiser(error: Exception) -> Callable[[], object]:

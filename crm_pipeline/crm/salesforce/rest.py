@@ -66,6 +66,7 @@ class RestPage:
     key: str
     columns: tuple[str, ...]
     record_count: int
+    replaced_characters: int
     rows: bytes = field(repr=False)
 
     def chunks(self) -> Iterator[bytes]:
@@ -140,6 +141,7 @@ class RestRead:
         self._announced: int | None = None
         self._begun_at = self._count
         self._is_short = False
+        self._previous_ids: frozenset[str] = frozenset()
         self._answer = self._begun(first) if first is not None else self._begin()
         self.transport = Transport.REST
         self.reason = reason
@@ -183,15 +185,25 @@ class RestRead:
 
     def _page(self, records: Sequence[Row]) -> RestPage:
         id_field = self._request.crm_object.id_field
+        ids: frozenset[str] = frozenset()
         try:
-            rows = self._writer.rows(records)
-            self._last_id = str(records[-1][id_field])
+            rows, replaced = self._writer.rows(records)
+            ids = frozenset(str(record[id_field]) for record in records)
         except (KeyError, TypeError):
-            rows = b""
+            rows, replaced = b"", 0
         if not rows:
             raise TransientError("Salesforce sent records without the requested fields.")
+        if len(ids) < len(records) or not ids.isdisjoint(self._previous_ids):
+            # A record that comes twice may stand in the place of another one.
+            raise ReadExpired(
+                f"Salesforce handed over records of {self._request.crm_object.name} twice; the "
+                "object is read anew."
+            )
+        self._previous_ids = ids
+        self._last_id = str(records[-1][id_field])
         self._count += len(records)
-        return RestPage(f"{self._last_id}+{self._count}", self._request.fields, len(records), rows)
+        key = f"{self._last_id}+{self._count}"
+        return RestPage(key, self._request.fields, len(records), replaced, rows)
 
     def _after(self, answer: Answer) -> Answer | None:
         received = self._count - self._begun_at

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from crm_pipeline.sandbox.salesforce import identifiers
+from crm_pipeline.sandbox.salesforce import features, identifiers
 from crm_pipeline.sandbox.salesforce.failures import (
     OrgError,
     entity_is_deleted,
@@ -68,6 +68,8 @@ def update(
         check_references(connection, org, definition, lists)
         if columns:
             _set(connection, definition, columns, "Id = ?", (identifier,))
+        if definition.name == "Account" and definition.field("IsPersonAccount"):
+            features.mirror(org, identifier, columns)
 
 
 def update_all(
@@ -83,7 +85,7 @@ def update_all(
     """
     columns = _columns(definition, values, author)
     soql = f"SELECT Id FROM {definition.name} {matching}"
-    found = compile_soql(org, soql, include_deleted=False)
+    found = compile_soql(org, soql, include_deleted=False, as_user=False)
     with org.transaction() as connection:
         lists = {name: [value] for name, value in columns.items()}
         check_required(definition, lists)

@@ -12,20 +12,32 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from crm_pipeline.sandbox.salesforce import bins, editing, founding, reading, truth, unions
+from crm_pipeline.sandbox.salesforce import (
+    bins,
+    editing,
+    features,
+    founding,
+    reading,
+    schema_changes,
+    truth,
+    unions,
+)
 from crm_pipeline.sandbox.salesforce.catalogue import Catalogue
 from crm_pipeline.sandbox.salesforce.clock import OrgClock, stamp_text
 from crm_pipeline.sandbox.salesforce.commits import Commits
 from crm_pipeline.sandbox.salesforce.failures import not_found
+from crm_pipeline.sandbox.salesforce.housekeeping import Housekeeping
 from crm_pipeline.sandbox.salesforce.limits import ApiLimit
 from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, ObjectDefinition
 from crm_pipeline.sandbox.salesforce.sessions import Sessions
+from crm_pipeline.sandbox.salesforce.sharing import Sharing
 from crm_pipeline.sandbox.salesforce.storage import Store, quoted
 from crm_pipeline.sandbox.salesforce.transactions import OpenTransaction, Transactions
 from crm_pipeline.sandbox.salesforce.values import keeper
 from crm_pipeline.sandbox.salesforce.writing import Author, Batch
 
 Row = dict[str, Any]
+_RATES = {"EUR": "1", "USD": "1.08", "GBP": "0.86"}
 _BATCH = 20_000  # rows checked and committed together by create_many
 
 
@@ -50,6 +62,7 @@ class SandboxOrg:
     ) -> None:
         self.clock = clock or OrgClock()
         self.name = name
+        self._revision = 0
         self.commits = Commits(self.clock)
         self.store = Store(path, self._prepare, self.commits, keeps_past=keeps_past)
         self.organization_id = founding.organization_id(self, organization_id)
@@ -57,12 +70,13 @@ class SandboxOrg:
         self.user_id = founding.INTEGRATION_USER
         self.sessions = Sessions(self.clock)
         self.transactions = Transactions(self)
+        self.sharing = Sharing(self)
         self.limit = ApiLimit()
         self.delete_log_since: str | None = None
         # With a seed, answers without ORDER BY come in an order of its own, as Salesforce may.
         self.row_order_seed: int | None = None
-        self._revision = 0
         founding.found(self)
+        self.housekeeping = Housekeeping(self)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         reading.add_functions(self, connection)
@@ -113,6 +127,8 @@ class SandboxOrg:
         self, object_name: str, values: Mapping[str, Any], *, as_user: str | None = None
     ) -> str:
         """Create one record; returns its 18-character Id."""
+        if features.is_person(self.catalogue.object(object_name), values):
+            return features.create_person(self, values, as_user=as_user)
         return self.create_many(object_name, [values], as_user=as_user)[0]
 
     def create_many(
@@ -218,9 +234,14 @@ class SandboxOrg:
         """A record with all its fields, deleted or not; None if there is no such row."""
         return reading.record(self, object_name, record_id)
 
-    def query(self, soql: str, *, include_deleted: bool = False) -> list[Row]:
-        """The rows of a query as Python values; parents are nested dicts."""
-        return reading.rows(self, soql, include_deleted=include_deleted)
+    def query(
+        self, soql: str, *, include_deleted: bool = False, as_user: bool = False
+    ) -> list[Row]:
+        """The rows of a query as Python values; parents are nested dicts.
+
+        It sees everything, unless it is told to see what the API user sees.
+        """
+        return reading.rows(self, soql, include_deleted=include_deleted, as_user=as_user)
 
     def count(self, object_name: str, *, include_deleted: bool = False) -> int:
         """How many records an object has."""
@@ -253,9 +274,47 @@ class SandboxOrg:
         """Take a field away; its values stay in storage, out of sight."""
         self.catalogue.remove_field(object_name, field_name)
 
+    def retype_field(self, object_name: str, field_name: str, **facts: Any) -> None:
+        """Give a field other facts, such as `type="string", length=80`; no stamp moves."""
+        schema_changes.retype(self, object_name, field_name, **facts)
+
+    def rename_field(self, object_name: str, old_name: str, new_name: str) -> None:
+        """Give a field another name; its values stay."""
+        schema_changes.rename(self, object_name, old_name, new_name)
+
+    def edit_picklist(
+        self, object_name: str, field_name: str, value: str, *, to: str | None = None
+    ) -> int:
+        """Rename a value, which moves its holders' SystemModstamp, or retire it."""
+        return schema_changes.edit_picklist(self, object_name, field_name, value, to=to)
+
+    def enable_currencies(self, rates: Mapping[str, str] = _RATES) -> None:
+        """Let amounts say their currency; old records get the first code, and no stamp moves."""
+        features.enable_currencies(self, rates)
+
+    def enable_person_accounts(self) -> None:
+        """Let an account that is created with a LastName be a person, with a contact as twin."""
+        features.enable_person_accounts(self)
+
     def hide_field(self, object_name: str, field_name: str) -> None:
         """Take a field away from the API user only (field-level security)."""
         self.catalogue.hide_field(object_name, field_name)
+
+    def mask_field(self, object_name: str, field_name: str) -> None:
+        """Show the API user the last four characters of a field only."""
+        self.catalogue.set_access(object_name, field_name, "masked")
+
+    def show_field(self, object_name: str, field_name: str) -> None:
+        """Give a field back to the API user."""
+        self.catalogue.show_field(object_name, field_name)
+
+    def hide_records(self, object_name: str, ids: Iterable[str] = (), *, where: str = "") -> None:
+        """Hide records from the API user, by Id or while they meet a condition; no stamp moves."""
+        self.sharing.hide(object_name, ids, where)
+
+    def show_records(self, object_name: str, ids: Iterable[str] | None = None) -> None:
+        """Let hidden records (all of the object by default) come to light; no stamp moves."""
+        self.sharing.show(object_name, ids)
 
     def forbid_object(self, object_name: str) -> None:
         """Take an object away from the API user only."""
@@ -269,11 +328,14 @@ class SandboxOrg:
         """End every session; returns how many there were."""
         return self.sessions.expire_all()
 
-    def trim_delete_log(self, before: str) -> None:
+    def trim_delete_log(self, before: str, *, inclusive: bool = False) -> None:
         """Forget deletions before a stamp; getDeleted then says so as earliestDateAvailable."""
-        self.delete_log_since = before
+        self.delete_log_since = max(before, self.delete_log_since or "")
+        older = "<=" if inclusive else "<"
         with self.transaction() as connection:
-            connection.execute("DELETE FROM _sandbox_deletions WHERE deleted_at < ?", (before,))
+            connection.execute(
+                f"DELETE FROM _sandbox_deletions WHERE deleted_at {older} ?", (before,)
+            )
 
     def close(self) -> None:
         """Close the org's connections; a private org is gone."""
