@@ -9,7 +9,7 @@ import binascii
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -26,6 +26,7 @@ from crm_pipeline.sandbox.salesforce.clock import stamp_text
 from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
 from crm_pipeline.sandbox.salesforce.schema import COMPOUND_TYPES
 from crm_pipeline.sandbox.salesforce.soql_compiler import Compiled, compile_soql
+from crm_pipeline.sandbox.salesforce.wrong_pages import leaf
 
 if TYPE_CHECKING:
     from crm_pipeline.sandbox.salesforce.org import SandboxOrg
@@ -87,7 +88,8 @@ class Jobs:
     """All query jobs of an org, run by two background threads.
 
     `hold` keeps new jobs waiting in UploadComplete, so that tests can see every state;
-    `fail_next` makes the next job end Failed with that message.
+    `fail_next` makes the next job end Failed with that message; the next `stick_next` jobs stay
+    InProgress for ever, the next `empty_next` find no rows.
     """
 
     def __init__(self, org: "SandboxOrg", directory: Path | None = None) -> None:
@@ -101,6 +103,8 @@ class Jobs:
         self._closed = False
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="bulk")
         self.fail_next = ""
+        self.stick_next = 0
+        self.empty_next = 0
 
     def hold(self) -> None:
         """Let new jobs wait."""
@@ -140,11 +144,25 @@ class Jobs:
         with self._lock:
             self._jobs.pop(job.id, None)
 
+    def act(self, job: Job, state: str, error: str = "") -> None:
+        """What an administrator does to a job: any state, or `Deleted`."""
+        if state == "Deleted":
+            self.forget(job)
+        if state != "JobComplete":
+            job.result = None
+        job.state, job.error, job.touched = state, error, self._org.clock.now()
+
     def _run(self, job: Job, compiled: Compiled) -> None:
         self._open.wait()
         if self._closed or job.state != "UploadComplete":
             return
         job.state, job.touched = "InProgress", self._org.clock.now()
+        if self.stick_next > 0:
+            self.stick_next -= 1
+            return
+        if self.empty_next > 0:
+            self.empty_next -= 1
+            compiled = replace(compiled, window=" LIMIT 0")
         begun = monotonic()
         try:
             if self.fail_next:
@@ -153,14 +171,16 @@ class Jobs:
             produced = self._files.result(
                 compiled,
                 carriage=job.line_ending == "CRLF",
-                stopped=lambda: self._closed or job.state == "Aborted",
+                stopped=lambda: self._closed or job.state != "InProgress",
             )
         except Exception as error:
+            if job.state != "InProgress":
+                return
             job.error, job.state = str(error), "Failed"
             return
         job.milliseconds = int((monotonic() - begun) * 1000)
         job.touched = self._org.clock.now()
-        if produced is not None and job.state != "Aborted":
+        if produced is not None and job.state == "InProgress":
             job.result = produced
             job.state = "JobComplete"
 
@@ -227,7 +247,10 @@ def every(call: Call) -> Response:
 
 def read(call: Call) -> Response:
     """GET /jobs/query/<id>."""
-    return answer(_job(call).body(call.org.user_id))
+    body = _job(call).body(call.org.user_id)
+    if call.fault is not None and call.fault.kind == "wrong_count":
+        body["numberRecordsProcessed"] += call.fault.by
+    return answer(body)
 
 
 def abort(call: Call) -> Response:
@@ -289,18 +312,19 @@ def results(call: Call) -> Response:
     first = _place(call, produced.count)
     asked = call.params.get("maxRecords", "")
     size = int(asked) if asked.isdigit() else call.server.settings.bulk_page_records
-    end = min(first + max(size, 1), produced.count)
+    page = leaf(call.fault, first, max(size, 1), produced.count)
+    following = "null" if page.following is None else locator(page.following)
     headers = {
         "Content-Type": "text/csv; charset=UTF-8",
-        "Sforce-Locator": locator(end) if end < produced.count else "null",
-        "Sforce-NumberOfRecords": str(end - first),
+        "Sforce-Locator": page.locator or following,
+        "Sforce-NumberOfRecords": str(page.said),
     }
-    blocks = produced.blocks(first, end)
+    blocks = produced.blocks(page.places)
     accepted = call.headers.get("accept-encoding", "").lower()
     if call.server.settings.gzip and "gzip" in accepted:
         headers["Content-Encoding"] = "gzip"
         return StreamingResponse(iterate_in_threadpool(_compressed(blocks)), headers=headers)
-    headers["Content-Length"] = str(produced.size(first, end))
+    headers["Content-Length"] = str(produced.size(page.places))
     return StreamingResponse(_straight(blocks), headers=headers)
 
 
@@ -325,14 +349,14 @@ def result_pages(call: Call) -> Response:
     first = _place(call, produced.count)
     url = f"{call.root}/jobs/query/{call.parts['job']}"
     starts = range(first, max(produced.count, 1), size)
+    page = leaf(call.fault, 0, _PAGES_AT_ONCE, len(starts))
     body: dict[str, Any] = {
         "resultPages": [
-            {"resultUrl": f"{url}/results?locator={locator(row)}"}
-            for row in starts[:_PAGES_AT_ONCE]
+            {"resultUrl": f"{url}/results?locator={locator(starts[one])}"} for one in page.places
         ],
-        "done": len(starts) <= _PAGES_AT_ONCE,
+        "done": page.following is None,
     }
-    if not body["done"]:
-        following = locator(starts[_PAGES_AT_ONCE])
+    if page.following is not None:
+        following = page.locator or locator(starts[page.following])
         body["nextRecordsUrl"] = f"{url}/resultPages?locator={following}"
     return answer(body)

@@ -6,6 +6,7 @@ org's Python methods. Does not belong here: anything a Salesforce client may cal
 
 import importlib
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from starlette.responses import Response
@@ -14,8 +15,10 @@ from crm_pipeline.sandbox.salesforce.calls import Call, answer
 from crm_pipeline.sandbox.salesforce.clock import stamp_moment, stamp_text
 from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
 from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, PicklistValue
+from crm_pipeline.sandbox.salesforce.transactions import OpenTransaction
 
 Facts = dict[str, Any]
+Command = Callable[[Call, Facts], Facts]
 
 
 def health(call: Call) -> Response:
@@ -75,35 +78,76 @@ def _need(facts: Facts, *names: str) -> list[Any]:
     return [facts[name] for name in names]
 
 
+def _within(call: Call, facts: Facts) -> OpenTransaction | None:
+    """The open transaction that a change belongs to, if it names one."""
+    name = facts.get("transaction")
+    return None if name is None else call.org.transactions.find(str(name))
+
+
 def _create(call: Call, facts: Facts) -> Facts:
     [name] = _need(facts, "object")
     rows = facts["records"] if "records" in facts else [_need(facts, "values")[0]]
-    made = call.org.create_many(name, rows, as_user=facts.get("as_user"))
+    within = _within(call, facts)
+    if within is not None:
+        made = within.insert_many(name, rows)
+    else:
+        made = call.org.create_many(name, rows, as_user=facts.get("as_user"))
     return {"id": made[0], "ids": made} if made else {"ids": []}
 
 
 def _update(call: Call, facts: Facts) -> Facts:
-    name, record_id, values = _need(facts, "object", "id", "values")
-    call.org.update(name, record_id, values, as_user=facts.get("as_user"))
+    name, values = _need(facts, "object", "values")
+    stamps = facts.get("stamps", "all")
+    if "matching" in facts:
+        return {"updated": call.org.update_all(name, values, facts["matching"], stamps=stamps)}
+    [record_id] = _need(facts, "id")
+    within = _within(call, facts)
+    if within is not None:
+        within.update(name, record_id, values, stamps=stamps)
+    else:
+        call.org.update(name, record_id, values, stamps=stamps, as_user=facts.get("as_user"))
     return {"id": record_id}
 
 
-def _delete(call: Call, facts: Facts) -> Facts:
-    name, record_id = _need(facts, "object", "id")
-    call.org.delete(name, record_id)
-    return {"id": record_id}
+def _removal(verb: str) -> Command:
+    def do(call: Call, facts: Facts) -> Facts:
+        name, record_id = _need(facts, "object", "id")
+        getattr(_within(call, facts) or call.org, verb)(name, record_id)
+        return {"id": record_id}
+
+    return do
 
 
-def _undelete(call: Call, facts: Facts) -> Facts:
-    name, record_id = _need(facts, "object", "id")
-    call.org.undelete(name, record_id)
-    return {"id": record_id}
+def _begin(call: Call, _facts: Facts) -> Facts:
+    made = call.org.open_transaction()
+    return {"transaction": made.name, "begun": made.begun}
 
 
-def _hard_delete(call: Call, facts: Facts) -> Facts:
-    name, record_id = _need(facts, "object", "id")
-    call.org.hard_delete(name, record_id)
-    return {"id": record_id}
+def _commit(call: Call, facts: Facts) -> Facts:
+    [name] = _need(facts, "transaction")
+    call.org.transactions.find(str(name)).commit()
+    return {"transaction": name, "commit": call.org.commits.last}
+
+
+def _rollback(call: Call, facts: Facts) -> Facts:
+    [name] = _need(facts, "transaction")
+    call.org.transactions.find(str(name)).rollback()
+    return {"transaction": name}
+
+
+def _truth(call: Call, facts: Facts) -> Facts:
+    [name] = _need(facts, "object")
+    if "forget_before" in facts:
+        call.org.forget_past(facts["forget_before"])
+    if "id" in facts:
+        return {"versions": call.org.versions(name, facts["id"])}
+    found = call.org.truth_at(
+        name,
+        facts.get("at"),
+        commit=facts.get("commit"),
+        include_deleted=bool(facts.get("include_deleted")),
+    )
+    return {"records": list(found.values())}
 
 
 def _query(call: Call, facts: Facts) -> Facts:
@@ -178,17 +222,58 @@ def _object(call: Call, facts: Facts) -> Facts:
 
 def _bulk(call: Call, facts: Facts) -> Facts:
     jobs = call.server.jobs
-    if "fail_next" in facts:
-        jobs.fail_next = str(facts["fail_next"])
+    for name in ("fail_next", "stick_next", "empty_next"):
+        if name in facts:
+            setattr(jobs, name, facts[name])
     if "hold" in facts:
         (jobs.hold if facts["hold"] else jobs.release)()
     if "page_records" in facts:
         call.server.settings.bulk_page_records = int(facts["page_records"])
+    if "state" in facts:
+        [name] = _need(facts, "job")
+        for job in jobs.all() if name == "all" else [jobs.find(name)]:
+            jobs.act(job, facts["state"], facts.get("error", ""))
     return {"jobs": [one.body(call.org.user_id) for one in jobs.all()]}
 
 
-def _forget_cursors(call: Call, _facts: Facts) -> Facts:
+def _housekeeping(call: Call, facts: Facts) -> Facts:
+    keeping = call.org.housekeeping
+    for name in ("bin_days", "log_days", "log_limit"):
+        if name in facts:
+            setattr(keeping, name, facts[name])
+    keeping.run()
+    return {
+        "bin_days": keeping.bin_days,
+        "log_days": keeping.log_days,
+        "log_limit": keeping.log_limit,
+        "log_since": call.org.delete_log_since,
+    }
+
+
+def _settings(call: Call, facts: Facts) -> Facts:
+    """Look at the server's settings, and change those that are named."""
+    settings = call.server.settings
+    unknown = set(facts) - set(_SETTINGS)
+    if unknown:
+        raise OrgError("INVALID_INPUT", f"no setting {', '.join(sorted(unknown))}")
+    for name, value in facts.items():
+        setattr(settings, name, value)
+    return {name: getattr(settings, name) for name in _SETTINGS}
+
+
+_SETTINGS = ("bulk_page_records", "get_deleted_limit", "gzip", "maximum_uri")
+
+
+def _forget_cursors(call: Call, facts: Facts) -> Facts:
+    if "lifetime" in facts:
+        call.server.cursors.lifetime = timedelta(seconds=float(facts["lifetime"]))
     return {"forgotten": call.server.cursors.forget()}
+
+
+def _shuffle(call: Call, facts: Facts) -> Facts:
+    seed = facts.get("seed")
+    call.org.row_order_seed = None if seed is None else int(seed)
+    return {"seed": call.org.row_order_seed}
 
 
 def _trim_delete_log(call: Call, facts: Facts) -> Facts:
@@ -215,23 +300,30 @@ def _convert_lead(call: Call, facts: Facts) -> Facts:
     )
 
 
-_COMMANDS: dict[str, Callable[[Call, Facts], Facts]] = {
+_COMMANDS: dict[str, Command] = {
+    "begin": _begin,
     "bulk": _bulk,
     "clock": _clock,
+    "commit": _commit,
     "convert_lead": _convert_lead,
     "create": _create,
-    "delete": _delete,
+    "delete": _removal("delete"),
     "empty_bin": _empty_bin,
     "expire_sessions": _expire_sessions,
     "field": _field,
     "forget_cursors": _forget_cursors,
-    "hard_delete": _hard_delete,
+    "hard_delete": _removal("hard_delete"),
+    "housekeeping": _housekeeping,
     "limit": _limit,
     "live": _live,
     "merge": _merge,
     "object": _object,
     "query": _query,
+    "rollback": _rollback,
+    "settings": _settings,
+    "shuffle": _shuffle,
     "trim_delete_log": _trim_delete_log,
-    "undelete": _undelete,
+    "truth": _truth,
+    "undelete": _removal("undelete"),
     "update": _update,
 }
