@@ -44,7 +44,7 @@ class Warehouse:
         """A connection of its own: commits at the end, rolls back on an error, always closes.
 
         Raises:
-            TransientError: the server cannot be reached or is starting.
+            TransientError: the server cannot be reached or is starting, or its disk is full.
         """
         try:
             connection = psycopg.connect(
@@ -63,8 +63,14 @@ class Warehouse:
                 "The warehouse does not answer: "
                 f"{reason}. Check CRM_PIPELINE_DATABASE_URL, or that the server is running."
             ) from error
-        with connection:
-            yield connection
+        try:
+            with connection:
+                yield connection
+        except psycopg.errors.DiskFull as error:
+            raise TransientError(
+                "The warehouse's disk is full; nothing was changed. Free space there, and the next "
+                "sync goes on by itself."
+            ) from error
 
     def require_supported_server(self) -> None:
         """Refuse servers on which the quarantine's casts do not exist.
