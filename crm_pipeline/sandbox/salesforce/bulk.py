@@ -204,7 +204,9 @@ def create(call: Call) -> Response:
         raise OrgError("INVALIDJOB", "this sandbox writes COMMA only")
     if body.get("contentType", "CSV") != "CSV":
         raise OrgError("INVALIDJOB", f"Unsupported content type: {body['contentType']}")
-    compiled = compile_soql(call.org, str(soql), include_deleted=operation == "queryAll")
+    compiled = compile_soql(
+        call.org, str(soql), include_deleted=operation == "queryAll", as_user=True
+    )
     _check_supported(compiled)
     job = Job(
         id=call.server.jobs.next_id(),
