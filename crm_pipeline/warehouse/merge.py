@@ -16,6 +16,7 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
+from crm_pipeline.errors import IncompleteRead
 from crm_pipeline.model.sync import Finding, Vanished
 from crm_pipeline.warehouse.connection import STAGING_SCHEMA
 from crm_pipeline.warehouse.ledger import SyncAttempt
@@ -83,23 +84,21 @@ class Suspects:
 
 
 def key_staging(connection: psycopg.Connection, shape: TableShape, staging_table: str) -> None:
-    """Give staging its key and fresh statistics; of a record that came twice the newest stays."""
+    """Give staging its key and fresh statistics.
+
+    Raises:
+        IncompleteRead: a record came twice. Their count was right all the same, so another one may
+            have been left out for it.
+    """
     table = staging_identifier(staging_table)
     key = sql.Identifier(shape.id_column)
-    add_key = sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, key)
     try:
-        with connection.transaction():
-            connection.execute(add_key)
-    except psycopg.errors.UniqueViolation:
-        stamp = sql.Identifier(shape.stamp_column) if shape.stamp_column else sql.SQL("NULL")
-        connection.execute(
-            sql.SQL(
-                "DELETE FROM {table} WHERE ctid IN (SELECT ctid FROM (SELECT ctid, row_number()"
-                " OVER (PARTITION BY {key} ORDER BY {stamp} DESC NULLS LAST, ctid DESC) AS place"
-                " FROM {table}) ranked WHERE place > 1)"
-            ).format(table=table, key=key, stamp=stamp)
-        )
-        connection.execute(add_key)
+        connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, key))
+    except psycopg.errors.UniqueViolation as error:
+        raise IncompleteRead(
+            f"{shape.table}: the CRM handed over a record twice, so another one may be missing. "
+            "The table was not touched; run the sync again."
+        ) from error
     connection.execute(sql.SQL("ANALYZE {}").format(table))
 
 
@@ -352,9 +351,17 @@ class _Statements:
             " _restored_at = CASE WHEN t._deleted_at IS NULL THEN t._restored_at ELSE now() END,"
             " _deleted_at = NULL, _vanished = NULL, _merged_into = NULL"
             " FROM {staging} s WHERE {same_key} AND {lives} AND {is_not_older}"
-            " AND CASE WHEN t._deleted_at IS NOT NULL THEN {is_newer} OR {is_untouched}"
+            # A record that was merely not found has no stamp of its end, only one of its last life.
+            " AND CASE WHEN t._vanished = {not_visible} THEN {is_untouched}"
+            " WHEN t._deleted_at IS NOT NULL THEN {is_newer} OR {is_untouched}"
             " ELSE ({old}) IS DISTINCT FROM ({new}) OR t._synced_at = '-infinity' END"
-        ).format(sets=self._sets(), old=self._row("t"), new=self._row("s"), **self._names)
+        ).format(
+            sets=self._sets(),
+            not_visible=sql.Literal(Vanished.NOT_VISIBLE.value),
+            old=self._row("t"),
+            new=self._row("s"),
+            **self._names,
+        )
 
     def insert(self) -> sql.Composed:
         """Records that are new here."""
