@@ -27,6 +27,7 @@ from crm_pipeline.warehouse.schema import (
     comment_table,
     grant_to_analysts,
     guard_rows,
+    is_relation,
     staging_identifier,
 )
 from crm_pipeline.warehouse.tables import count_live_rows
@@ -124,13 +125,14 @@ def publish(connection: psycopg.Connection, shape: TableShape, staging_table: st
     connection.execute(
         sql.SQL("ALTER TABLE {} RENAME TO {}").format(moved, sql.Identifier(shape.table))
     )
-    connection.execute(
-        sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
-            shape.qualified,
-            sql.Identifier(f"{staging_table}_pkey"),
-            sql.Identifier(f"{shape.table}_pkey"[-63:]),
+    key = f"{shape.table}_pkey"[-63:]
+    # A table that the operator has renamed away still has that name on its key.
+    if not is_relation(connection, sql.Identifier(shape.schema, key)):
+        connection.execute(
+            sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
+                shape.qualified, sql.Identifier(f"{staging_table}_pkey"), sql.Identifier(key)
+            )
         )
-    )
     guard_rows(connection, shape)
     comment_table(connection, shape)
     grant_to_analysts(connection, shape.qualified)
