@@ -83,22 +83,6 @@ def test_a1_a_transaction_open_across_a_sync_is_there_after_the_next_differentia
     leads.assert_in_step()
 
 
-def test_a1_a_transaction_longer_than_the_overlap_is_found_by_the_reconciliation(
-    leads: House,
-) -> None:
-    edited = next(iter(leads.truth("Lead")))
-    transaction = leads.org.open_transaction()
-    transaction.insert("Lead", {"LastName": "Very late", "Company": "c"})
-    transaction.update("Lead", edited, {"Company": "Very late"})
-    pass_time(leads, 40 * 60)
-    leads.sync_once("Lead")
-    transaction.commit()
-    assert not leads.sync_once("Lead").has_changes
-    outcome = leads.sync(SyncMode.RECONCILE, "Lead")["Lead"]
-    assert dict(outcome.findings) == {"missing": 1, "stale": 1}
-    leads.assert_in_step()
-
-
 @pytest.mark.parametrize(
     ("transport", "count", "page"),
     [
