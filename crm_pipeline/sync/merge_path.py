@@ -22,6 +22,7 @@ from crm_pipeline.config.fingerprint import selection_fingerprint
 from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.errors import (
     CrmPipelineError,
+    IncompleteRead,
     Interrupted,
     MassDisappearance,
     TransientError,
@@ -117,6 +118,7 @@ class MergePath:
 
         Raises:
             MassDisappearance: so many rows would vanish that a person must agree first.
+            IncompleteRead: a record came twice, in the place of another perhaps.
             TransientError: staging is not what was verified.
             LeaseLost: another run owns the object now.
         """
@@ -301,6 +303,8 @@ class MergePath:
                     error=told(error),
                     spent=spent(),
                 )
+                if isinstance(error, IncompleteRead):
+                    ledger.forget_pages(connection, attempt)  # nobody may go on with a wrong read
                 if isinstance(error, MassDisappearance):
                     disappearance.hold(connection, error, plan.mode)
             raise

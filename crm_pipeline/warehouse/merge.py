@@ -16,6 +16,7 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
+from crm_pipeline.errors import IncompleteRead
 from crm_pipeline.model.sync import Finding, Vanished
 from crm_pipeline.warehouse.connection import STAGING_SCHEMA
 from crm_pipeline.warehouse.ledger import SyncAttempt
@@ -73,30 +74,26 @@ class Suspects:
 
 
 def key_staging(connection: psycopg.Connection, shape: TableShape, staging_table: str) -> None:
-    """Give staging its key and fresh statistics; of a record that came twice the newest stays."""
+    """Give staging its key and fresh statistics.
+
+    Raises:
+        IncompleteRead: a record came twice. Their count was right all the same, so another one may
+            have been left out for it.
+    """
     table = staging_identifier(staging_table)
     key = sql.Identifier(shape.id_column)
-    add_key = sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, key)
-    _unique(connection, shape, table, add_key)
+    try:
+        connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, key))
+    except psycopg.errors.UniqueViolation as error:
+        raise _came_twice(shape) from error
     connection.execute(sql.SQL("ANALYZE {}").format(table))
 
 
-def _unique(
-    connection: psycopg.Connection, shape: TableShape, table: sql.Identifier, add_key: sql.Composed
-) -> None:
-    try:
-        with connection.transaction():
-            connection.execute(add_key)
-    except psycopg.errors.UniqueViolation:
-        stamp = sql.Identifier(shape.stamp_column) if shape.stamp_column else sql.SQL("NULL")
-        connection.execute(
-            sql.SQL(
-                "DELETE FROM {table} WHERE ctid IN (SELECT ctid FROM (SELECT ctid, row_number()"
-                " OVER (PARTITION BY {key} ORDER BY {stamp} DESC NULLS LAST, ctid DESC) AS place"
-                " FROM {table} WHERE {key} IS NOT NULL) ranked WHERE place > 1)"
-            ).format(table=table, key=sql.Identifier(shape.id_column), stamp=stamp)
-        )
-        connection.execute(add_key)
+def _came_twice(shape: TableShape) -> IncompleteRead:
+    return IncompleteRead(
+        f"{shape.table}: the CRM handed over a record twice, so another one may be missing. The "
+        "table was not touched; run the sync again."
+    )
 
 
 def compare(connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt) -> int:
@@ -108,14 +105,16 @@ def compare(connection: psycopg.Connection, shape: TableShape, attempt: SyncAtte
 
     Returns:
         Rows in the delta: records that are new or differ, and live rows that did not come.
+
+    Raises:
+        IncompleteRead: a record came twice, as for `key_staging`.
     """
     delta = staging_identifier(attempt.delta_table)
     statements = _Statements(shape, attempt, attempt.staging_table)
     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(delta))
+    if connection.execute(statements.find_twins()).fetchone() is not None:
+        raise _came_twice(shape)
     connection.execute(statements.find_differences(delta))
-    key = sql.Identifier(shape.id_column)
-    add_key = sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(delta, key)
-    _unique(connection, shape, delta, add_key)
     connection.execute(sql.SQL("ANALYZE {}").format(delta))
     return staged_count(connection, attempt.delta_table)
 
@@ -342,9 +341,17 @@ class _Statements:
             " _restored_at = CASE WHEN t._deleted_at IS NULL THEN t._restored_at ELSE now() END,"
             " _deleted_at = NULL, _vanished = NULL, _merged_into = NULL"
             " FROM {source} s WHERE {same_key} AND {lives} AND {is_not_older}"
-            " AND CASE WHEN t._deleted_at IS NOT NULL THEN {is_newer} OR {is_untouched}"
+            # A record that was merely not found has no stamp of its end, only one of its last life.
+            " AND CASE WHEN t._vanished = {not_visible} THEN {is_untouched}"
+            " WHEN t._deleted_at IS NOT NULL THEN {is_newer} OR {is_untouched}"
             " ELSE ({old}) IS DISTINCT FROM ({new}) OR t._synced_at = '-infinity' END"
-        ).format(sets=self._sets(), old=self._row("t"), new=self._row("s"), **self._names)
+        ).format(
+            sets=self._sets(),
+            not_visible=sql.Literal(Vanished.NOT_VISIBLE.value),
+            old=self._row("t"),
+            new=self._row("s"),
+            **self._names,
+        )
 
     def insert(self) -> sql.Composed:
         """Records that are new here."""
@@ -436,6 +443,12 @@ class _Statements:
             scope_not_older=scope_not_older,
             run=sql.Literal(self.attempt.sync_run_id),
             **self._names,
+        )
+
+    def find_twins(self) -> sql.Composed:
+        """A record that came twice."""
+        return sql.SQL("SELECT FROM {source} GROUP BY {key} HAVING count(*) > 1 LIMIT 1").format(
+            **self._names
         )
 
     def find_differences(self, delta: sql.Identifier) -> sql.Composed:
