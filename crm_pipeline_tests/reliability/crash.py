@@ -59,7 +59,11 @@ class Scenario:
     prepare: Callable[[Lab], None]
     transport: str = "bulk"
     recovery: tuple[str, ...] = ("",)
-    rest_page_records: int = 2_000
+
+    @property
+    def page_records(self) -> int:
+        """Small where pages are resumed; a differential is one page, and begins anew."""
+        return 40 if self.act.verb == "full" else 2_000
 
 
 def _full_before(lab_: Lab) -> None:
@@ -85,7 +89,7 @@ def scenarios() -> dict[str, Scenario]:
     """All that the engine can do today."""
     found = [
         Scenario("first full sync by Bulk", Act("full", "Lead"), _filled),
-        Scenario("first full sync by REST", Act("full", "Lead"), _filled, "rest", ("",), 40),
+        Scenario("first full sync by REST", Act("full", "Lead"), _filled, "rest"),
         Scenario("repeated full sync", Act("full", "Lead"), _purged, recovery=("", "differential")),
         Scenario("differential", Act("differential", "Lead"), _full_before, "auto"),
         Scenario("differential by Bulk", Act("differential", "Lead"), _full_before),
@@ -143,6 +147,7 @@ class Matrix:
     pages: int = field(init=False)
     http_words: int = field(init=False)
     message_words: int = field(init=False)
+    _aside: int = 0
 
     def __post_init__(self) -> None:
         """See the state before, run undisturbed for the state after, and write down every call."""
@@ -238,10 +243,11 @@ class Matrix:
             connection.execute("UPDATE crm_sync.lease SET expires_at = now() - interval '1 s'")
         wrong += self._recovered(copy, blow)
         orphans = self._orphans()
-        repeated = max(0, self._pages() - self.pages)
+        repeated = max(0, self._pages() - self.pages - self._aside)
         extra = len(self.lab.requests()) - self.requests
-        own_account = STREAMS * bool(self._first_after(blow))
-        if repeated > STREAMS + own_account and kind != "postgres":
+        # Emptied staging is read again, and so is what had been committed before the kill.
+        is_excused = kind == "postgres" or found == self.new
+        if repeated > STREAMS and not is_excused:
             wrong.append(f"{repeated} pages were read twice")
         if orphans > 1:
             wrong.append(f"{orphans} Bulk jobs are left over")
@@ -250,12 +256,14 @@ class Matrix:
     def _recovered(self, copy: Lab, blow: str) -> list[str]:
         """Run the next sync, and say what is wrong after it."""
         name = self.scenario.act.object_name
-        act, first = self.scenario.act, self._first_after(blow)
-        acts = [Act(first, name), act] if first else [act]
+        first = random.Random(f"{self.seed} {blow}").choice(self.scenario.recovery)
         try:
             with engine_at(copy.place) as engine:
-                for one in acts:
-                    one.run(engine, f"rescue {next(_runs)}")
+                before = self._pages()
+                if first:
+                    Act(first, name).run(engine, f"between {next(_runs)}")
+                self._aside = self._pages() - before
+                self.scenario.act.run(engine, f"rescue {next(_runs)}")
         except Exception as error:
             return [f"the next run could not go on: {type(error).__name__}: {error}"]
         wrong = []
@@ -264,10 +272,6 @@ class Matrix:
             wrong.append(f"{after} after the next run, not {self.new}")
             wrong += copy.differences(name)[:5]
         return wrong + left_over(copy)
-
-    def _first_after(self, blow: str) -> str:
-        """The verb of the sync that comes before the act is done again; empty for none."""
-        return random.Random(f"{self.seed} {blow}").choice(self.scenario.recovery)
 
     def _orphans(self) -> int:
         jobs = self.lab.served.server.jobs
@@ -348,7 +352,8 @@ def matrix(
             lab(
                 server,
                 transport=scenario.transport,
-                rest_page_records=scenario.rest_page_records,
+                bulk_page_records=scenario.page_records,
+                rest_page_records=scenario.page_records,
             )
         )
         http = stack.enter_context(counting_proxy(made.served.port, RequestCounter))
