@@ -10,6 +10,7 @@
     │   ├── ObjectUnavailable       the object is gone, or hidden from our user
     │   ├── FieldUnavailable        mapped fields are gone, or hidden from our user
     │   ├── IncompleteRead          the CRM handed over fewer or more records than it said
+    │   ├── MassDisappearance       so many rows would vanish that a person must agree
     │   └── WrongOrganization       this warehouse belongs to another organisation
     └── Interrupted             stopped at a safe point; nothing is wrong and nothing is lost
         ├── LeaseBusy               somebody else is syncing the object
@@ -88,6 +89,26 @@ class FieldUnavailable(PermanentError):
 
 class IncompleteRead(PermanentError):
     """The staged count is not what the CRM announced, even after reading again."""
+
+
+class MassDisappearance(PermanentError):
+    """More rows would vanish at once than a fault of the CRM or of a filter may take from us.
+
+    Attributes:
+        vanishing: rows that would become tombstones because they were not there any more.
+        live: live rows before.
+    """
+
+    def __init__(self, object_name: str, *, vanishing: int, live: int) -> None:
+        super().__init__(
+            f"{object_name}: {vanishing:,} of {live:,} live rows are not among the records that "
+            "the CRM shows us now. Nothing was changed. If that is meant so, by a filter, a "
+            f"permission or a deletion, agree with `crm-pipeline accept {object_name}` and sync "
+            "again. If not, mend the cause in the CRM or in the settings."
+        )
+        self.object_name = object_name
+        self.vanishing = vanishing
+        self.live = live
 
 
 class WrongOrganization(PermanentError):

@@ -170,6 +170,6 @@ def _show(standing: Standing) -> None:
     console.print(f"API calls by syncs in the last 24 hours: {standing.api_calls:,}.")
     console.print(table_of(standing.objects, _COLUMNS), soft_wrap=False)
     for row in standing.objects:
-        for key in ("full_sync_due_reason", "last_error"):
+        for key in ("due_reason", "last_error"):
             if row.get(key):
                 console.print(f"{row['object_name']}: {row[key]}", markup=False)

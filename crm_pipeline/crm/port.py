@@ -165,5 +165,21 @@ class CrmConnector(RecordSource, Protocol):
     def count(self, request: ReadRequest) -> int:
         """How many records the request would return now."""
 
+    def deleted_since(
+        self, crm_object: CrmObject, since: datetime, until: datetime
+    ) -> Iterator[tuple[str, datetime]]:
+        """Ids that the CRM's log of deletions knows, each with the instant of its deletion.
+
+        It also knows what no read shows: records deleted for good, and those of objects without a
+        bin. Ask only for objects with `has_delete_log`. The log's clock is coarse, so deletions up
+        to two minutes around the window come too, and an id may come twice. Pairs arrive while
+        they are iterated, and so do errors.
+
+        Raises:
+            ReadExpired: the log does not reach back to `since`, or cannot be read whole; compare
+                the ids instead.
+            ObjectUnavailable: the CRM refuses the object.
+        """
+
     def close(self) -> None:
         """Give connections back."""

@@ -66,7 +66,7 @@ def outcome_metadata(outcome: SyncOutcome) -> Metadata:
         transport=outcome.transport or None,
         transport_reason=outcome.transport_reason or None,
         broken_fields=list(outcome.broken_fields) or None,
-        full_sync_due=outcome.full_sync_due_reason,
+        due=outcome.due_reason,
     )
 
 

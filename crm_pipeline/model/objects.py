@@ -91,6 +91,8 @@ class CrmObject:
             every sync must read the object whole.
         deleted_field: the boolean that marks records in the recycle bin; None without a bin.
         merged_into_field: names the winner of a merge on its losers; None without merges.
+        has_delete_log: the CRM keeps a log of this object's deletions that can be asked.
+        converted_into_field: names what a record was converted to; None without conversions.
     """
 
     name: str
@@ -100,6 +102,8 @@ class CrmObject:
     cursor_field: str | None = None
     deleted_field: str | None = None
     merged_into_field: str | None = None
+    has_delete_log: bool = False
+    converted_into_field: str | None = None
     is_custom: bool = False
 
     def find(self, name: str) -> CrmField | None:

@@ -4,18 +4,39 @@ Belongs here: values that the engine returns and that Dagster, the CLI and the l
 belong here: how any of it is done (sync/) or stored (warehouse/).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 
 class SyncMode(StrEnum):
-    """Why records are read: everything, what changed, one record, or reference data."""
+    """Why records are read.
+
+    FULL reads everything, DIFFERENTIAL what changed, RECORD single records, REFERENCE reference
+    data. RECONCILE compares ids and stamps of everything and reads what differs; REFRESH reads the
+    columns that no stamp speaks for, in every record.
+    """
 
     FULL = "full"
     DIFFERENTIAL = "differential"
     RECORD = "record"
     REFERENCE = "reference"
+    RECONCILE = "reconcile"
+    REFRESH = "refresh"
+
+
+class Finding(StrEnum):
+    """What a reconciliation found that no watermark can: why a row was read again.
+
+    Tombstones that it set are counted under the words of `Vanished`.
+    """
+
+    MISSING = "missing"
+    STALE = "stale"
+    ALTERED = "altered"
+    RESTORED = "restored"
+    QUARANTINED = "quarantined"
 
 
 class Vanished(StrEnum):
@@ -63,7 +84,10 @@ class SyncOutcome:
         transport: rest or bulk.
         transport_reason: why that one, in a sentence.
         broken_fields: mapped fields that the org does not show us; their columns kept old values.
-        full_sync_due_reason: what only a full sync can mend; None when nothing is owed.
+        due_reason: what is not true for every row yet, and the command that mends it; None when
+            nothing is owed.
+        findings: of a reconciliation, how many rows of each kind were out of step; empty when the
+            table was true.
     """
 
     object_name: str
@@ -81,7 +105,8 @@ class SyncOutcome:
     transport: str = ""
     transport_reason: str = ""
     broken_fields: tuple[str, ...] = ()
-    full_sync_due_reason: str | None = None
+    due_reason: str | None = None
+    findings: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def has_changes(self) -> bool:

@@ -1,17 +1,15 @@
 """The sync engine: one object at a time from the CRM to its table.
 
-Every mode goes the same way: *stage* what the CRM hands over, *verify* the count, *merge* in one
-transaction together with the watermark and the ledger row. A mode only says which records are read
-and what it means that one is missing.
+Every mode takes the one way (merge_path.py) under the object's lease; a mode only says which
+records are read and what it means that one is missing (plan.py).
 
-Belongs here: the verbs that Dagster and the CLI call. Does not belong here: how pages land
-(reading.py), SQL (warehouse/), a CRM's protocol (crm/), and anything of Dagster.
+Belongs here: the verbs that Dagster and the CLI call. Does not belong here: the way itself, SQL
+(warehouse/), a CRM's protocol (crm/), and anything of Dagster.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import psycopg
@@ -26,76 +24,27 @@ from crm_pipeline.errors import (
     Interrupted,
     LeaseBusy,
     LeaseLost,
-    TransientError,
-    UsageError,
+    ReadExpired,
     WrongOrganization,
 )
 from crm_pipeline.model.objects import ObjectSelection, ValueType
 from crm_pipeline.model.sync import Parity, Progress, SyncMode, SyncOutcome
-from crm_pipeline.sync.reading import PageLander
-from crm_pipeline.sync.selection import chosen_object, completeness_after, select_object
-from crm_pipeline.warehouse import ledger, merge, staging
+from crm_pipeline.sync.absence import DELETIONS_FORGOTTEN_AFTER
+from crm_pipeline.sync.merge_path import Committed, MergePath
+from crm_pipeline.sync.plan import SyncPlan
+from crm_pipeline.sync.planning import Planner
+from crm_pipeline.sync.reading import Report
+from crm_pipeline.sync.selection import chosen_object, select_object
+from crm_pipeline.warehouse import disappearance, ledger, tables
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease, held_lease, running_syncs
-from crm_pipeline.warehouse.schema import TableShape, fit_table, table_shape
+from crm_pipeline.warehouse.schema import table_shape
 
-ABSENT_TO_ASK_FOR = 2_000
-_NEVER_SYNCED = (
-    "{name} has never been fully synced, so there is nothing to add changes to. Launch a full sync "
-    "first: crm-pipeline sync full --objects {name}"
-)
-
-Report = Callable[[Progress], None]
+_YIELD_TO_FULL_SYNCS = (SyncMode.DIFFERENTIAL, SyncMode.RECONCILE, SyncMode.REFRESH)
 
 
 def ignore_progress(_: Progress) -> None:
     """For callers that nobody watches."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What one sync of one object is about, from its first call to its commit.
-
-    Attributes:
-        name: the object's name in lease, ledger and status.
-        broken_fields: mapped fields that the org does not show us now; the rest is synced.
-        record_ids: for RECORD, the ids asked for.
-        source: where records come from; None means the CRM.
-    """
-
-    name: str
-    selection: ObjectSelection
-    mode: SyncMode
-    run_id: str
-    broken_fields: tuple[str, ...] = ()
-    record_ids: tuple[str, ...] | None = None
-    source: RecordSource | None = None
-    fitted_shape: TableShape | None = None
-
-    @property
-    def shape(self) -> TableShape:
-        """The columns, as the live table can take them."""
-        assert self.fitted_shape is not None, "_fitted ran before anything was read"
-        return self.fitted_shape
-
-    @property
-    def reads_everything(self) -> bool:
-        """Whether a row that is not handed over is gone."""
-        return self.mode in (SyncMode.FULL, SyncMode.REFERENCE) or (
-            self.mode is SyncMode.DIFFERENTIAL and self.selection.crm_object.cursor_field is None
-        )
-
-    @property
-    def needs_table(self) -> bool:
-        """Whether what is read is only a part, which makes no table by itself."""
-        return self.mode in (SyncMode.DIFFERENTIAL, SyncMode.RECORD)
-
-    @property
-    def needs_scope(self) -> bool:
-        """Whether ids must also be looked for without the filter, to notice who left it."""
-        return self.mode is SyncMode.RECORD or (
-            self.selection.record_filter is not None and not self.reads_everything
-        )
 
 
 class SyncEngine:
@@ -120,7 +69,15 @@ class SyncEngine:
         self.connector = connector
         self.warehouse = warehouse
         self.require_enabled = require_enabled
-        self._prepared: dict[tuple[str, SyncMode, str], _Work] = {}
+        self._planner = Planner(settings, connector, warehouse)
+        self._path = MergePath(
+            connector,
+            warehouse,
+            timedelta(minutes=settings.differential.overlap_minutes),
+            settings.crm.read_streams,
+            require_enabled,
+        )
+        self._planned: dict[tuple[str, SyncMode, str], SyncPlan] = {}
         self._open_columns: dict[str, frozenset[str]] = {}
         self._is_own_organization = False
 
@@ -161,23 +118,30 @@ class SyncEngine:
     ) -> SyncOutcome:
         """Stage, verify and merge one object under one lease.
 
-        A full sync waits for a sync that is at work on the object; a differential does not, for
-        the next one closes the gap.
+        A full sync waits for a sync that is at work on the object; the others do not, for the next
+        one closes the gap.
 
         Args:
             object_name: as in the settings.
-            mode: FULL or DIFFERENTIAL.
+            mode: FULL, DIFFERENTIAL, RECONCILE or REFRESH.
             run_id: who does it, for the lease and the ledger.
             restart: drop what an interrupted full sync has landed, and read from the beginning.
             report: told after every page.
 
         Raises:
-            LeaseBusy: a differential found another run at work.
+            LeaseBusy: another run is at work.
+            MassDisappearance: so many rows would vanish that a person must agree first.
         """
         with self._lease(object_name, mode, run_id) as lease:
-            work = self._prepare(object_name, mode, run_id)
-            attempt = self._stage(work, lease, restart=restart, report=report)
-            return self._commit(work, attempt, lease)
+            plan = self._plan(object_name, mode, run_id)
+            if mode is SyncMode.DIFFERENTIAL:
+                attempt = self._stage_changes(plan, lease, report)
+            elif mode is SyncMode.REFRESH and not plan.refreshed:
+                return _nothing_to_refresh(plan)
+            else:
+                attempt = self._path.stage(plan, lease, restart=restart, report=report)
+            committed = self._path.commit(plan, attempt, lease)
+            return self._mended(plan, committed, lease, report)
 
     def stage_changes(
         self, object_name: str, *, run_id: str, report: Report = ignore_progress
@@ -185,9 +149,9 @@ class SyncEngine:
         """The first half of a differential: read what changed, verified and ready to merge."""
         mode = SyncMode.DIFFERENTIAL
         with self._lease(object_name, mode, run_id) as lease:
-            work = self._prepare(object_name, mode, run_id)
-            attempt = self._stage(work, lease, restart=False, report=report)
-        self._prepared[object_name, mode, run_id] = work
+            plan = self._plan(object_name, mode, run_id)
+            attempt = self._stage_changes(plan, lease, report)
+        self._planned[object_name, mode, run_id] = plan
         return attempt
 
     def commit_changes(self, object_name: str, *, run_id: str) -> SyncOutcome:
@@ -198,16 +162,16 @@ class SyncEngine:
         """
         mode = SyncMode.DIFFERENTIAL
         with self._lease(object_name, mode, run_id) as lease:
-            work = self._prepare(object_name, mode, run_id)
+            plan = self._plan(object_name, mode, run_id)
             with self.warehouse.connect() as connection:
                 attempt = ledger.staged_attempt(connection, object_name, run_id)
             if attempt is None:
                 raise LeaseLost(
                     f"{object_name}: nothing is staged by this run; another run has taken over."
                 )
-            if attempt.fingerprint != selection_fingerprint(work.selection):
-                attempt = self._stage(work, lease, restart=False, report=ignore_progress)
-            return self._commit(work, attempt, lease)
+            if attempt.fingerprint != selection_fingerprint(plan.selection):
+                attempt = self._stage_changes(plan, lease, ignore_progress)
+            return self._path.commit(plan, attempt, lease).outcome
 
     def has_staged_changes(self, object_name: str, *, run_id: str) -> bool:
         """Whether the same run has staged this object and its merge is due."""
@@ -221,10 +185,10 @@ class SyncEngine:
             UsageError: the object has never been fully synced, so there is no table.
         """
         self.require_enabled()
-        work = self._prepare(object_name, SyncMode.RECORD, run_id)
-        work = replace(work, record_ids=(self.connector.full_id(record_id),))
-        attempt = self._stage(work, None, restart=False, report=ignore_progress)
-        return self._commit(work, attempt, None)
+        plan = self._plan(object_name, SyncMode.RECORD, run_id)
+        plan = replace(plan, record_ids=(self.connector.full_id(record_id),))
+        attempt = self._path.stage(plan, None, restart=False, report=ignore_progress)
+        return self._path.commit(plan, attempt, None).outcome
 
     def sync_reference(
         self,
@@ -245,9 +209,22 @@ class SyncEngine:
         self.require_own_organization()
         mode = SyncMode.REFERENCE
         with self._lease(selection.table, mode, run_id) as lease:
-            work = self._fitted(_Work(selection.table, selection, mode, run_id, source=source))
-            attempt = self._stage(work, lease, restart=False, report=report)
-            return self._commit(work, attempt, lease)
+            plan = self._planner.plan_selection(
+                selection.table, selection, mode, run_id, source=source
+            )
+            attempt = self._path.stage(plan, lease, restart=False, report=report)
+            return self._path.commit(plan, attempt, lease).outcome
+
+    def accept_disappearance(self, object_name: str) -> int:
+        """A person agrees to the mass disappearance that is held; the next sync marks the rows.
+
+        Returns:
+            How many rows.
+
+        Raises:
+            UsageError: nothing is held for that object.
+        """
+        return disappearance.accept(self.warehouse, object_name)
 
     def preview(self, object_name: str, *, rows: int = 5) -> list[Mapping[str, object]]:
         """The rows written last, for an orchestrator's pages; empty before the first full sync.
@@ -255,7 +232,7 @@ class SyncEngine:
         Free text is cut to its first letter: those pages and their database are open to more people
         than the tables are. Ids, options, numbers and times show what arrived.
         """
-        found = merge.preview_table(self.warehouse, self._table(object_name), rows=rows)
+        found = tables.preview_table(self.warehouse, self._table(object_name), rows=rows)
         return [{name: self._veiled(object_name, name, row[name]) for name in row} for row in found]
 
     def _veiled(self, object_name: str, column: str, value: object) -> object:
@@ -277,7 +254,7 @@ class SyncEngine:
         )
         crm_count = self.connector.count(request)
         with self.warehouse.connect() as connection:
-            table_count = merge.count_live_rows(connection, shape)
+            table_count = tables.count_live_rows(connection, shape)
             state = ledger.read_state(connection, object_name)
         changed = 0
         has_cursor = selection.crm_object.cursor_field is not None
@@ -295,7 +272,7 @@ class SyncEngine:
     def count_duplicate_ids(self, object_name: str) -> int:
         """Ids that stand in more than one row; the key forbids it, and the check shows it."""
         with self.warehouse.connect() as connection:
-            return merge.count_duplicates(connection, self._table(object_name))
+            return tables.count_duplicates(connection, self._table(object_name))
 
     def watermark(self, object_name: str) -> datetime | None:
         """Complete up to here, in the CRM's time; None before the first full sync."""
@@ -309,7 +286,7 @@ class SyncEngine:
 
     @contextmanager
     def _lease(self, name: str, mode: SyncMode, run_id: str) -> Iterator[Lease]:
-        """Own an object; no differential owns one while a full sync of any object runs."""
+        """Own an object; only a full sync owns one while a full sync of any object runs."""
         self.require_enabled()
         trials = None if mode is SyncMode.FULL else 1
         with ExitStack() as stack:
@@ -318,7 +295,7 @@ class SyncEngine:
             ):
                 with trial:
                     self.require_enabled()
-                    if mode is SyncMode.DIFFERENTIAL:
+                    if mode in _YIELD_TO_FULL_SYNCS:
                         self._refuse_during_full_sync(name)
                     lease = stack.enter_context(
                         held_lease(self.warehouse, name, owner=run_id, mode=mode)
@@ -335,26 +312,23 @@ class SyncEngine:
                     expires_in_seconds=0.0,
                 )
 
-    def _prepare(self, object_name: str, mode: SyncMode, run_id: str) -> _Work:
-        """Describe the object anew: fields come and go, and the mapping must still make sense.
-
-        The two halves of a differential in one process share one describe.
-        """
-        prepared = self._prepared.pop((object_name, mode, run_id), None)
-        if prepared is not None:
-            return prepared
+    def _plan(self, object_name: str, mode: SyncMode, run_id: str) -> SyncPlan:
+        """The two halves of a differential in one process share one plan."""
+        planned = self._planned.pop((object_name, mode, run_id), None)
+        if planned is not None:
+            return planned
         try:
             self.require_own_organization()
-            selection, broken = select_object(self.settings, self.connector, object_name)
+            plan = self._planner.plan(object_name, mode, run_id)
         except CrmPipelineError as error:
             self._note_failed_start(object_name, mode, run_id, error)
             raise
         self._open_columns[object_name] = frozenset(
             mapped.column
-            for mapped in selection.columns
+            for mapped in plan.selection.columns
             if mapped.field.options or mapped.field.value_type is ValueType.IDENTIFIER
         )
-        return self._fitted(_Work(object_name, selection, mode, run_id, broken))
+        return plan
 
     def _note_failed_start(
         self, object_name: str, mode: SyncMode, run_id: str, error: CrmPipelineError
@@ -369,229 +343,65 @@ class SyncEngine:
                 connection, run_id=run_id, object_name=object_name, mode=mode, error=str(error)
             )
 
-    def _fitted(self, work: _Work) -> _Work:
-        """The work in a shape that the live table can take.
-
-        Columns are added in a transaction of their own: it waits its turn behind slow readers only
-        for a moment at a time, so that nobody queues behind it.
-        """
-        shape = table_shape(work.selection, self.warehouse.crm_schema)
-        for trial in stamina.retry_context(
-            on=psycopg.errors.LockNotAvailable, attempts=30, timeout=60, wait_max=2
-        ):
-            with trial, self.warehouse.connect() as connection:
-                if not merge.table_is_live(connection, shape):
-                    return replace(work, fitted_shape=shape)
-                connection.execute("SET LOCAL lock_timeout = '500ms'")
-                fitted = fit_table(connection, shape)
-                if fitted.unfilled:
-                    ledger.note_unfilled(connection, work.name, fitted.unfilled)
-        misfits = tuple(f"{field} ({reason})" for field, reason in fitted.misfits)
-        return replace(
-            work, fitted_shape=fitted.shape, broken_fields=(*work.broken_fields, *misfits)
-        )
-
-    def _stage(
-        self, work: _Work, lease: Lease | None, *, restart: bool, report: Report
-    ) -> ledger.SyncAttempt:
-        """Read into staging and verify; whatever stops it is written into the ledger."""
-
-        def check_interrupts() -> None:
-            self.require_enabled()
-            if lease is not None:
-                lease.check()
-
-        attempt, becomes_live = self._open_attempt(work, restart=restart)
-        streams = self.settings.crm.read_streams
-        lander = PageLander(self._source(work), self.warehouse, streams, check_interrupts, report)
-        request = ReadRequest(
-            crm_object=work.selection.crm_object,
-            fields=work.shape.read_fields,
-            record_filter=work.selection.record_filter,
-            changed_since=None if work.reads_everything else attempt.changed_since,
-            record_ids=work.record_ids,
-            only_transport=work.selection.transport,
-        )
-        scope_records: int | None = None
-        with self._noting_failure(attempt) as spent:
-            if work.needs_scope:
-                scope_records = lander.read_scope(request, work.shape, attempt.scope_table)
-            landed = lander.read_into_staging(
-                attempt, request, work.shape, becomes_live=becomes_live
-            )
-            if work.selection.record_filter is not None and work.reads_everything:
-                scope_records = self._look_for_absent(work, attempt, lander, request)
-            with self.warehouse.connect() as connection:
-                return ledger.note_staged(
-                    connection, attempt, landed, spent(), scope_records=scope_records
-                )
-
-    def _look_for_absent(
-        self,
-        work: _Work,
-        attempt: ledger.SyncAttempt,
-        lander: PageLander,
-        request: ReadRequest,
-    ) -> int | None:
-        """Tell records that left the filter from those that are gone, as far as it is cheap."""
-        with self.warehouse.connect() as connection:
-            if not merge.table_is_live(connection, work.shape):
-                return None
-            absent = merge.absent_ids(connection, work.shape, attempt, limit=ABSENT_TO_ASK_FOR)
-        return lander.extend_scope(request, work.shape, attempt.scope_table, absent)
-
-    def _source(self, work: _Work) -> RecordSource:
-        return work.source or self.connector
-
-    def _open_attempt(self, work: _Work, *, restart: bool) -> tuple[ledger.SyncAttempt, bool]:
-        """Resume an interrupted full sync of the same selection, or begin; sweep left-overs.
-
-        Returns:
-            The attempt, and whether its staging will be renamed into place.
-        """
-        fingerprint = selection_fingerprint(work.selection)
-        forgotten: list[str] = []
-        with self.warehouse.connect() as connection:
-            ledger.note_object(connection, work.name, work.selection.table)
-            state = ledger.read_state(connection, work.name)
-            is_live = merge.table_is_live(connection, work.shape)
-            watermark = state.watermark if state and is_live else None
-            if work.needs_table and watermark is None:
-                raise UsageError(_NEVER_SYNCED.format(name=work.name))
-            attempt: ledger.SyncAttempt | None = None
-            for left_over in ledger.unfinished_attempts(connection, work.name):
-                is_same = (left_over.mode, left_over.fingerprint) == (SyncMode.FULL, fingerprint)
-                if attempt is None and is_same and work.mode is SyncMode.FULL and not restart:
-                    attempt = ledger.reopen_attempt(connection, left_over, work.run_id)
-                elif work.mode is SyncMode.FULL or left_over.mode == work.mode:
-                    ledger.discard_attempt(connection, left_over)
-                    forgotten += [left_over.read_token] if left_over.read_token else []
-            if attempt is None:
-                attempt = ledger.open_attempt(
-                    connection,
-                    run_id=work.run_id,
-                    object_name=work.name,
-                    mode=work.mode,
-                    fingerprint=fingerprint,
-                    changed_since=watermark if work.mode is SyncMode.DIFFERENTIAL else None,
-                )
-        for token in forgotten:
-            self._source(work).forget(token)
-        return attempt, not is_live
-
-    def _commit(self, work: _Work, attempt: ledger.SyncAttempt, lease: Lease | None) -> SyncOutcome:
-        """One transaction: data, tombstones, watermark and ledger row.
-
-        Commits into one object take turns, and staging is counted once more: a crash of the server
-        in between would have emptied it. The lease is proved last.
-        """
-        with self._noting_failure(attempt) as spent, self.warehouse.connect() as connection:
-            state = ledger.lock_state(connection, work.name)
-            self._require_whole_staging(connection, attempt)
-            merge.key_staging(connection, work.shape, attempt.staging_table)
-            ledger.release_from_quarantine(connection, attempt, work.shape)
-            merged = self._merge(connection, work, attempt)
-            outcome, completeness = self._outcome(work, attempt, state, merged, spent())
-            if work.mode is not SyncMode.RECORD:
-                ledger.move_watermark(connection, outcome, completeness)
-            ledger.commit_attempt(connection, attempt, outcome)
-            if lease is not None:
-                lease.prove(connection)
-        if attempt.read_token:
-            self._source(work).forget(attempt.read_token)
-        return outcome
-
-    def _require_whole_staging(
-        self, connection: psycopg.Connection, attempt: ledger.SyncAttempt
-    ) -> None:
-        """Raise if staging does not hold what was verified.
-
-        Raises:
-            TransientError: it was emptied in between; the next run reads again.
-        """
-        expected = attempt.records_read - attempt.rejected
-        is_whole = staging.staged_count(connection, attempt.staging_table) == expected
-        if attempt.scope_records is not None:
-            found = staging.staged_count(connection, attempt.scope_table)
-            is_whole = is_whole and found == attempt.scope_records
-        if not is_whole:
-            raise TransientError(
-                f"{attempt.object_name}: what had been read was lost in a restart of the "
-                "database. Nothing was changed; run the sync again."
-            )
-
-    def _merge(
-        self, connection: psycopg.Connection, work: _Work, attempt: ledger.SyncAttempt
-    ) -> merge.Merged:
-        if merge.table_is_live(connection, work.shape):
-            scope_table = None if attempt.scope_records is None else attempt.scope_table
-            absence = merge.Absence(scope_table, work.reads_everything)
-            return merge.merge(connection, work.shape, attempt, absence=absence)
-        if work.needs_table:
-            raise UsageError(_NEVER_SYNCED.format(name=work.name))
-        return merge.publish(connection, work.shape, attempt.staging_table)
-
-    def _outcome(
-        self,
-        work: _Work,
-        attempt: ledger.SyncAttempt,
-        state: ledger.ObjectState,
-        merged: merge.Merged,
-        spent: ledger.Spent,
-    ) -> tuple[SyncOutcome, ledger.Completeness]:
-        assert attempt.read_started_at is not None, "a staged attempt was opened"
-        overlap = timedelta(minutes=self.settings.differential.overlap_minutes)
-        complete_through = attempt.read_started_at - overlap
-        if work.mode is SyncMode.RECORD and state.watermark is not None:
-            complete_through = state.watermark
-        completeness = completeness_after(
-            work.selection,
-            state,
-            everything_was_read=work.reads_everything,
-            read_started_at=attempt.read_started_at,
-        )
-        outcome = SyncOutcome(
-            object_name=work.name,
-            table=f"{work.shape.schema}.{work.shape.table}",
-            mode=work.mode,
-            records_read=attempt.records_read,
-            inserted=merged.inserted,
-            updated=merged.updated,
-            deleted=merged.deleted,
-            rejected=attempt.rejected,
-            watermark_before=state.watermark,
-            watermark_after=complete_through,
-            api_calls=attempt.api_calls + spent.api_calls,
-            seconds=attempt.seconds + spent.seconds,
-            transport=attempt.transport or "",
-            transport_reason=attempt.transport_reason or "",
-            broken_fields=work.broken_fields,
-            full_sync_due_reason=completeness.full_sync_due_reason,
-        )
-        return outcome, completeness
-
-    @contextmanager
-    def _noting_failure(self, attempt: ledger.SyncAttempt) -> Iterator[Callable[[], ledger.Spent]]:
-        """Write down what stopped an attempt, and what it had cost by then.
-
-        Yields:
-            What the block has cost so far.
-        """
-        started, calls = time.monotonic(), self.connector.usage.calls
-
-        def spent() -> ledger.Spent:
-            return ledger.Spent(self.connector.usage.calls - calls, time.monotonic() - started)
-
+    def _stage_changes(self, plan: SyncPlan, lease: Lease, report: Report) -> ledger.SyncAttempt:
+        """Stage a differential; where deletions may have been forgotten, compare the ids first."""
+        if self._may_lack_deletions(plan):
+            self._reconcile_first(plan, lease, report)
         try:
-            yield spent
-        except BaseException as error:
-            is_deliberate = isinstance(error, Interrupted) or not isinstance(error, Exception)
-            with suppress(CrmPipelineError, psycopg.Error), self.warehouse.connect() as connection:
-                ledger.note_failure(
-                    connection,
-                    attempt,
-                    status="interrupted" if is_deliberate else "failed",
-                    error=str(error) or type(error).__name__,
-                    spent=spent(),
-                )
-            raise
+            return self._path.stage(plan, lease, restart=False, report=report)
+        except ReadExpired:
+            if not plan.asks_delete_log:
+                raise
+        self._reconcile_first(plan, lease, report)
+        return self._path.stage(plan, lease, restart=False, report=report)
+
+    def _may_lack_deletions(self, plan: SyncPlan) -> bool:
+        """Whether the last sync lies further back than the CRM remembers what was deleted."""
+        with self.warehouse.connect() as connection:
+            state = ledger.read_state(connection, plan.name)
+        if state is None or state.watermark is None or not plan.has_stamp:
+            return False
+        has_bin = plan.selection.crm_object.deleted_field is not None
+        known_through = state.watermark if has_bin else state.deletions_through
+        if known_through is None:
+            return True
+        return self.connector.server_time() - known_through > DELETIONS_FORGOTTEN_AFTER
+
+    def _reconcile_first(self, plan: SyncPlan, lease: Lease, report: Report) -> None:
+        census = replace(plan, mode=SyncMode.RECONCILE)
+        attempt = self._path.stage(census, lease, restart=False, report=report)
+        self._mended(census, self._path.commit(census, attempt, lease), lease, report)
+
+    def _mended(
+        self, plan: SyncPlan, committed: Committed, lease: Lease, report: Report
+    ) -> SyncOutcome:
+        """Read again what a census found out of step, by the way of any single record."""
+        suspects, outcome = committed.suspects, committed.outcome
+        if suspects is None or not suspects.findings:
+            return outcome
+        repair = replace(
+            plan,
+            mode=SyncMode.RECORD,
+            record_ids=suspects.ids or None,
+            changed_since=None if suspects.ids else suspects.changed_since,
+        )
+        attempt = self._path.stage(repair, lease, restart=False, report=report)
+        mended = self._path.commit(repair, attempt, lease).outcome
+        return replace(
+            outcome,
+            inserted=mended.inserted,
+            updated=mended.updated,
+            deleted=outcome.deleted + mended.deleted,
+            rejected=mended.rejected,
+            api_calls=outcome.api_calls + mended.api_calls,
+            seconds=outcome.seconds + mended.seconds,
+        )
+
+
+def _nothing_to_refresh(plan: SyncPlan) -> SyncOutcome:
+    return SyncOutcome(
+        object_name=plan.name,
+        table=f"{plan.shape.schema}.{plan.shape.table}",
+        mode=plan.mode,
+        transport_reason="No column needs it: nothing is calculated, and all are filled",
+    )

@@ -23,11 +23,12 @@ from crm_pipeline.errors import IncompleteRead, ReadExpired, TransientError
 from crm_pipeline.model.objects import Transport
 from crm_pipeline.model.pages import ResultPage
 from crm_pipeline.model.sync import Progress
-from crm_pipeline.warehouse import ledger, staging
+from crm_pipeline.sync.questions import RECORDS_PER_QUESTION, batched, open_read
+from crm_pipeline.warehouse import ledger, scope, staging
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.schema import TableShape
 
-RECORDS_PER_QUESTION = 200
+Report = Callable[[Progress], None]
 READS_PER_SYNC = 3
 """How often a read is begun anew when the CRM forgot it or its count does not add up."""
 
@@ -45,7 +46,7 @@ class PageLander:
     warehouse: Warehouse
     streams: int
     check_interrupts: Callable[[], None]
-    report: Callable[[Progress], None]
+    report: Report
 
     def read_into_staging(
         self,
@@ -119,7 +120,7 @@ class PageLander:
         self.check_interrupts()
         read_started_at = attempt.read_started_at if resume else None
         instant = read_started_at or self.source.server_time()
-        read = self.source.open_read(request, resume=resume)
+        read = open_read(self.source, request, resume)
         with self.warehouse.connect() as connection:
             ledger.note_read(
                 connection,
@@ -196,41 +197,24 @@ class PageLander:
             return f"the CRM announced {read.record_count} records, but {arrived} arrived."
         return ""
 
-    def read_scope(self, request: ReadRequest, shape: TableShape, scope_table: str) -> int:
-        """Land ids and stamps of records whether or not they pass the filter.
+    def read_scope(self, request: ReadRequest, shape: TableShape, scope_table: str) -> None:
+        """Land ids, stamps and marks of records whether or not they pass the filter.
 
         It is read before the records themselves: a record that changes in between is then found
-        inside by the later read, and never marked as gone while it is not. Ids that were asked for
-        and not found are added without a stamp.
-
-        Returns:
-            Rows in the scope table.
+        inside by the later read, and never marked as gone while it is not.
         """
-        self.check_interrupts()
-        narrow = shape.narrowed_to_scope()
-        unfiltered = replace(request, fields=narrow.read_fields, record_filter=None)
         with self.warehouse.connect() as connection:
-            staging.create_staging(connection, narrow, scope_table, becomes_live=False)
-            self._copy_scope(connection, unfiltered, narrow, scope_table)
-        return self.count_scope(scope_table)
+            scope.create_scope(connection, shape.narrowed(), scope_table)
+            self._copy_scope(connection, request, shape.narrowed(), scope_table)
 
     def extend_scope(
         self, request: ReadRequest, shape: TableShape, scope_table: str, ids: Sequence[str]
-    ) -> int:
-        """Ask for ids one batch at a time, and land what is found of them, and what is not."""
-        narrow = shape.narrowed_to_scope()
+    ) -> None:
+        """Ask for ids, and land what is found of them, and what is not."""
         with self.warehouse.connect() as connection:
-            staging.create_staging(connection, narrow, scope_table, becomes_live=False)
             for batch in batched(ids, RECORDS_PER_QUESTION):
-                self.check_interrupts()
-                question = replace(
-                    request,
-                    fields=narrow.read_fields,
-                    record_filter=None,
-                    record_ids=batch,
-                )
-                self._copy_scope(connection, question, narrow, scope_table)
-        return self.count_scope(scope_table)
+                question = replace(request, record_ids=batch)
+                self._copy_scope(connection, question, shape.narrowed(), scope_table)
 
     def _copy_scope(
         self,
@@ -239,7 +223,9 @@ class PageLander:
         narrow: TableShape,
         scope_table: str,
     ) -> None:
-        read = self.source.open_read(request)
+        self.check_interrupts()
+        unfiltered = replace(request, fields=narrow.read_fields, record_filter=None)
+        read = open_read(self.source, unfiltered)
         copied = sum(
             staging.copy_page(connection, page, narrow, scope_table) for page in read.pages()
         )
@@ -250,18 +236,7 @@ class PageLander:
                 f"{copied} arrived. Run the sync again."
             )
         if request.record_ids is not None:
-            staging.insert_ids(connection, narrow, scope_table, request.record_ids)
-
-    def count_scope(self, scope_table: str) -> int:
-        """Rows in a scope table."""
-        with self.warehouse.connect() as connection:
-            return staging.staged_count(connection, scope_table)
-
-
-def batched(values: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
-    """Slices of at most that size, in order."""
-    for start in range(0, len(values), size):
-        yield tuple(values[start : start + size])
+            scope.note_not_found(connection, narrow, scope_table, request.record_ids)
 
 
 def _is_worth_repeating(error: Exception) -> bool:

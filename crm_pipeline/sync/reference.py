@@ -34,7 +34,8 @@ from crm_pipeline.model.objects import (
 )
 from crm_pipeline.model.pages import ResultPage
 from crm_pipeline.model.sync import SyncMode, SyncOutcome
-from crm_pipeline.sync.engine import Report, SyncEngine, ignore_progress
+from crm_pipeline.sync.engine import SyncEngine, ignore_progress
+from crm_pipeline.sync.reading import Report
 from crm_pipeline.warehouse.schema import publish_view
 
 

@@ -26,18 +26,20 @@ class ObjectState:
 
     Attributes:
         watermark: complete up to here, in the CRM's time; None before the first full sync.
+        deletions_through: every deletion before it is known, in the CRM's time.
         record_filter: the filter, as text, by which all rows were judged.
         fields: mapped fields whose values are there for every row.
-        full_sync_due_reason: why a person should run a full sync; None when nobody need.
+        due_reason: what is not true for every row yet, and the command that mends it.
     """
 
     object_name: str
     table_name: str
     watermark: datetime | None
     last_full_sync_at: datetime | None
+    deletions_through: datetime | None
     record_filter: str | None
     fields: list[str]
-    full_sync_due_reason: str | None
+    due_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,8 @@ def read_state(connection: psycopg.Connection, object_name: str) -> ObjectState 
     """What is known of an object; None if it was never tried."""
     with connection.cursor(row_factory=class_row(ObjectState)) as cursor:
         return cursor.execute(
-            "SELECT object_name, table_name, watermark, last_full_sync_at, record_filter, fields,"
-            " full_sync_due_reason FROM crm_sync.object_state WHERE object_name = %s",
+            "SELECT object_name, table_name, watermark, last_full_sync_at, deletions_through,"
+            " record_filter, fields, due_reason FROM crm_sync.object_state WHERE object_name = %s",
             [object_name],
         ).fetchone()
 
@@ -352,17 +354,25 @@ def discard_attempt(connection: psycopg.Connection, attempt: SyncAttempt) -> boo
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
-    """What is true of every row after a commit, for the next differential to rely on.
+    """What is true of every row after a commit, for later syncs to rely on.
 
     Attributes:
+        watermark: complete up to here, in the CRM's time.
+        deletions_through: every deletion before it is known.
+        is_full: everything was read whole, by a sync that may set the watermark back.
+        is_refreshed: columns that no stamp speaks for were read in every row.
         record_filter: the filter by which all rows were judged, as text.
         fields: CRM fields whose values are there for every row.
-        full_sync_due_reason: what only a full sync can mend; None when nothing is owed.
+        due_reason: what is not true for every row yet; None when nothing is owed.
     """
 
+    watermark: datetime | None
+    deletions_through: datetime | None
+    is_full: bool
+    is_refreshed: bool
     record_filter: str
     fields: Sequence[str]
-    full_sync_due_reason: str | None = None
+    due_reason: str | None
 
 
 def commit_attempt(
@@ -375,7 +385,7 @@ def commit_attempt(
         "UPDATE crm_sync.sync_run SET status = 'committed', has_staging = false, error = NULL,"
         " inserted = %s,"
         " updated = %s, deleted = %s, watermark_after = %s, seconds = %s, api_calls = %s,"
-        " finished_at = now() WHERE sync_run_id = %s",
+        " findings = %s, finished_at = now() WHERE sync_run_id = %s",
         [
             outcome.inserted,
             outcome.updated,
@@ -383,6 +393,7 @@ def commit_attempt(
             outcome.watermark_after,
             outcome.seconds,
             outcome.api_calls,
+            json.dumps(dict(outcome.findings)),
             attempt.sync_run_id,
         ],
     )
@@ -392,26 +403,30 @@ def commit_attempt(
 
 
 def move_watermark(
-    connection: psycopg.Connection, outcome: SyncOutcome, completeness: Completeness
+    connection: psycopg.Connection, object_name: str, completeness: Completeness
 ) -> None:
     """Say how far the object is complete, in the transaction that makes it so.
 
-    Reading everything sets the watermark to its own instant, even if differentials had gone further
-    while it stood still: what its older pages brought is then read again.
+    A full sync sets the watermark to its own instant, even if differentials had gone further while
+    it stood still: what its older pages brought is then read again. Nothing else moves it back.
     """
     connection.execute(
         "UPDATE crm_sync.object_state SET watermark = CASE WHEN %(is_full)s THEN %(watermark)s"
         " ELSE greatest(watermark, %(watermark)s) END,"
+        " deletions_through = greatest(deletions_through, %(deletions_through)s),"
         " last_sync_at = now(), record_filter = %(filter)s, fields = %(fields)s,"
         " last_full_sync_at = CASE WHEN %(is_full)s THEN now() ELSE last_full_sync_at END,"
-        " full_sync_due_reason = %(reason)s WHERE object_name = %(object)s",
+        " refreshed_at = CASE WHEN %(is_refreshed)s THEN now() ELSE refreshed_at END,"
+        " due_reason = %(reason)s WHERE object_name = %(object)s",
         {
-            "watermark": outcome.watermark_after,
+            "watermark": completeness.watermark,
+            "deletions_through": completeness.deletions_through,
             "filter": completeness.record_filter,
             "fields": json.dumps(list(completeness.fields)),
-            "is_full": outcome.mode is not SyncMode.DIFFERENTIAL,
-            "reason": completeness.full_sync_due_reason,
-            "object": outcome.object_name,
+            "is_full": completeness.is_full,
+            "is_refreshed": completeness.is_refreshed,
+            "reason": completeness.due_reason,
+            "object": object_name,
         },
     )
 

@@ -1,21 +1,23 @@
 """The one way into a typed table: merge what was staged, or rename it into place.
 
-Both run inside the transaction that also moves the watermark and closes the ledger row
-(ledger.py). The newer stamp wins, unchanged rows are not written, and rows that went are kept as
-tombstones.
+Everything here runs inside the transaction that also moves the watermark and closes the ledger row
+(sync/merge_path.py). The newer stamp wins, unchanged rows are not written, and rows that went are
+kept as tombstones.
 
 Belongs here: statements that change typed tables. Does not belong here: what to read, and when to
-commit (sync/engine.py).
+commit (sync/), and looking at tables (tables.py).
 """
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 import psycopg
 from psycopg import sql
 
-from crm_pipeline.model.sync import Vanished
-from crm_pipeline.warehouse.connection import STAGING_SCHEMA, Warehouse
+from crm_pipeline.model.sync import Finding, Vanished
+from crm_pipeline.warehouse.connection import STAGING_SCHEMA
 from crm_pipeline.warehouse.ledger import SyncAttempt
 from crm_pipeline.warehouse.schema import (
     TableShape,
@@ -23,18 +25,32 @@ from crm_pipeline.warehouse.schema import (
     column_types,
     comment_table,
     grant_to_analysts,
-    is_relation,
+    guard_rows,
     staging_identifier,
 )
+from crm_pipeline.warehouse.tables import count_live_rows
+
+_MOST_SUSPECTS_BY_ID = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """Rows of the typed table that a merge changed."""
+    """Rows of the typed table that a merge changed.
+
+    Attributes:
+        vanished: the new tombstones by kind, in the words of `Vanished`.
+    """
 
     inserted: int
     updated: int
     deleted: int
+    vanished: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+    @property
+    def unexplained(self) -> int:
+        """Tombstones of records that were merely not there, which may be a fault of the answer."""
+        kinds = (Vanished.LEFT_FILTER, Vanished.NOT_VISIBLE)
+        return sum(self.vanished.get(kind.value, 0) for kind in kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +58,28 @@ class Absence:
     """Which live rows are gone if they are not in staging.
 
     Attributes:
-        scope_table: a staging table of ids that were looked for without the record filter, with
-            their stamps: those in it are out of the filter, those without a stamp were not found
-            at all. None when nothing was looked for by id.
+        scope_table: ids that were looked for without the record filter, and what was found
+            (scope.py); None when nothing was looked for by id.
         everything_was_read: whether every other row that is not in staging is gone, too.
     """
 
     scope_table: str | None = None
     everything_was_read: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Records whose rows a census found out of step, and that are read again.
+
+    Attributes:
+        findings: how many of each kind.
+        ids: all of them; empty when they are too many to ask for by id.
+        changed_since: the oldest stamp among them, from which everything is read instead.
+    """
+
+    findings: Mapping[str, int]
+    ids: tuple[str, ...]
+    changed_since: datetime | None
 
 
 def key_staging(connection: psycopg.Connection, shape: TableShape, staging_table: str) -> None:
@@ -102,6 +132,7 @@ def publish(connection: psycopg.Connection, shape: TableShape, staging_table: st
             sql.Identifier(f"{shape.table}_pkey"[-63:]),
         )
     )
+    guard_rows(connection, shape)
     comment_table(connection, shape)
     grant_to_analysts(connection, shape.qualified)
     return Merged(inserted=count_live_rows(connection, shape), updated=0, deleted=0)
@@ -120,84 +151,100 @@ def merge(
     has no stamp to tell so: such rows are neither called gone nor revived.
     """
     statements = _Statements(shape, attempt)
-    deleted = 0
-    if shape.deleted_column:
-        deleted += connection.execute(statements.bury()).rowcount
+    vanished = Counter(_kinds(connection, statements.bury()))
     updated = connection.execute(statements.update()).rowcount
     inserted = connection.execute(statements.insert()).rowcount
-    if absence is not None and absence.scope_table is not None:
-        deleted += connection.execute(statements.mark_outside(absence.scope_table)).rowcount
-    if absence is not None and absence.everything_was_read:
-        deleted += connection.execute(statements.mark_unseen()).rowcount
-    return Merged(inserted, updated, deleted)
+    vanished += mark_absent(connection, shape, attempt, absence or Absence())
+    return Merged(inserted, updated, sum(vanished.values()), vanished)
+
+
+def mark_absent(
+    connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt, absence: Absence
+) -> Counter[str]:
+    """Tombstones for live rows that should have come and did not; how many of each kind."""
+    statements = _Statements(shape, attempt)
+    vanished: Counter[str] = Counter()
+    if absence.scope_table is not None:
+        vanished += _kinds(connection, statements.mark_outside(absence.scope_table))
+    if absence.everything_was_read:
+        vanished += _kinds(connection, statements.mark_unseen())
+    return vanished
+
+
+def take_census(
+    connection: psycopg.Connection,
+    shape: TableShape,
+    attempt: SyncAttempt,
+    *,
+    absence: Absence,
+    watermark: datetime | None,
+) -> tuple[Merged, Suspects]:
+    """Compare ids and stamps alone: mark what is gone, and tell which rows are not as in the CRM.
+
+    What changed since the watermark is no finding: the next differential reads it.
+    """
+    statements = _Statements(shape, attempt)
+    vanished = _kinds(connection, statements.bury())
+    vanished += mark_absent(connection, shape, attempt, absence)
+    connection.execute(statements.distrust_the_future())
+    connection.execute(statements.collect_suspects(watermark))
+    rows = connection.execute("SELECT finding, count(*) FROM pg_temp.suspect GROUP BY 1").fetchall()
+    findings = {str(finding): int(count) for finding, count in rows}
+    is_few = sum(findings.values()) <= _MOST_SUSPECTS_BY_ID
+    ids = connection.execute("SELECT id FROM pg_temp.suspect").fetchall() if is_few else []
+    oldest = connection.execute("SELECT min(stamp) FROM pg_temp.suspect").fetchone()
+    suspects = Suspects(findings, tuple(str(one[0]) for one in ids), oldest[0] if oldest else None)
+    return Merged(0, 0, sum(vanished.values()), vanished), suspects
+
+
+def refresh(connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt) -> Merged:
+    """Bring the staged columns up to date in rows of the very version that was read.
+
+    A row of another version is on its way by a differential, with all its columns.
+    """
+    updated = connection.execute(_Statements(shape, attempt).refresh()).rowcount
+    return Merged(0, updated, 0)
 
 
 def absent_ids(
-    connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt, *, limit: int
+    connection: psycopg.Connection,
+    shape: TableShape,
+    attempt: SyncAttempt,
+    *,
+    known_in: str,
+    limit: int,
 ) -> list[str]:
-    """Live rows that an attempt which read everything has not staged."""
+    """Live rows that an attempt which read everything has not staged, and the scope not found."""
     rows = connection.execute(
-        sql.SQL("SELECT t.{key} FROM {target} t WHERE {condition} LIMIT {limit}").format(
+        sql.SQL(
+            "SELECT t.{key} FROM {target} t WHERE {condition}"
+            " AND NOT EXISTS (SELECT FROM {scope} o WHERE o.{key} = t.{key}) LIMIT {limit}"
+        ).format(
             key=sql.Identifier(shape.id_column),
             target=shape.qualified,
             condition=_Statements(shape, attempt).is_unseen,
+            scope=staging_identifier(known_in),
             limit=sql.Literal(limit),
         )
     ).fetchall()
     return [str(row[0]) for row in rows]
 
 
-def table_is_live(connection: psycopg.Connection, shape: TableShape) -> bool:
-    """Whether the typed table exists already."""
-    return is_relation(connection, shape.qualified)
-
-
-def preview_table(
-    warehouse: Warehouse, table: sql.Identifier, *, rows: int
-) -> list[Mapping[str, object]]:
-    """The rows written last, for people to look at; empty while there is no table."""
-    with warehouse.connect() as connection:
-        if not is_relation(connection, table):
-            return []
-        cursor = connection.execute(
-            sql.SQL("SELECT * FROM {} ORDER BY _synced_at DESC LIMIT {}").format(
-                table, sql.Literal(rows)
-            )
-        )
-        names = [column.name for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def count_live_rows(connection: psycopg.Connection, shape: TableShape) -> int:
-    """Rows that are no tombstones; 0 while there is no table."""
-    if not is_relation(connection, shape.qualified):
-        return 0
-    return _number(
-        connection,
-        sql.SQL("SELECT count(*) FROM {} WHERE _deleted_at IS NULL").format(shape.qualified),
+def has_absent(connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt) -> bool:
+    """Whether any live row was not staged by an attempt that read everything."""
+    statement = sql.SQL("SELECT EXISTS (SELECT FROM {} t WHERE {})").format(
+        shape.qualified, _Statements(shape, attempt).is_unseen
     )
-
-
-def count_duplicates(connection: psycopg.Connection, table: sql.Identifier) -> int:
-    """Keys that stand in more than one row."""
-    key = connection.execute(
-        "SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid"
-        " AND a.attnum = i.indkey[0] WHERE i.indrelid = to_regclass(%s) AND i.indisprimary",
-        [table.as_string(connection)],
-    ).fetchone()
-    name = sql.Identifier(key[0] if key else "id")
-    return _number(
-        connection,
-        sql.SQL(
-            "SELECT count(*) FROM (SELECT 1 FROM {} GROUP BY {} HAVING count(*) > 1) twice"
-        ).format(table, name),
-    )
-
-
-def _number(connection: psycopg.Connection, statement: sql.Composed) -> int:
     row = connection.execute(statement).fetchone()
-    assert row is not None
-    return int(row[0])
+    return bool(row and row[0])
+
+
+def _kinds(connection: psycopg.Connection, marking: sql.Composed | None) -> Counter[str]:
+    """Run a statement that returns the kind of each tombstone, and count the kinds."""
+    if marking is None:
+        return Counter()
+    counted = sql.SQL("WITH marked AS ({}) SELECT _vanished, count(*) FROM marked GROUP BY 1")
+    return Counter(dict(connection.execute(counted.format(marking)).fetchall()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +255,20 @@ class _Statements:
     attempt: SyncAttempt
 
     @property
-    def _staging(self) -> sql.Identifier:
-        return staging_identifier(self.attempt.staging_table)
+    def _names(self) -> dict[str, sql.Composable]:
+        """What most statements mention."""
+        shape = self.shape
+        key = sql.Identifier(shape.id_column)
+        return {
+            "target": shape.qualified,
+            "staging": staging_identifier(self.attempt.staging_table),
+            "key": key,
+            "same_key": sql.SQL("t.{0} = s.{0}").format(key),
+            "is_untouched": self._is_untouched,
+            "is_not_older": self._is_not_older,
+            "is_newer": self._is_newer,
+            "lives": self._lives,
+        }
 
     @property
     def _is_untouched(self) -> sql.Composed:
@@ -224,26 +283,27 @@ class _Statements:
             " AND NOT EXISTS (SELECT FROM {staging} s WHERE {same_key})"
             " AND NOT EXISTS (SELECT FROM crm_sync.quarantine q"
             " WHERE q.sync_run_id = {run} AND q.record_id = t.{key})"
-        ).format(
-            is_untouched=self._is_untouched,
-            staging=self._staging,
-            same_key=self._same_key,
-            run=sql.Literal(self.attempt.sync_run_id),
-            key=sql.Identifier(self.shape.id_column),
-        )
-
-    @property
-    def _same_key(self) -> sql.Composable:
-        key = sql.Identifier(self.shape.id_column)
-        return sql.SQL("t.{0} = s.{0}").format(key)
+        ).format(run=sql.Literal(self.attempt.sync_run_id), **self._names)
 
     @property
     def _is_not_older(self) -> sql.Composable:
-        """Never backwards. A record without a stamp has no order, so the last read counts."""
+        """Never backwards, but over a row that somebody else has changed.
+
+        A record without a stamp has no order, so the last read counts.
+        """
         if self.shape.stamp_column is None:
             return sql.SQL("true")
-        stamp = sql.Identifier(self.shape.stamp_column)
-        return sql.SQL("(t.{0} <= s.{0}) IS NOT FALSE").format(stamp)
+        return sql.SQL("((t.{0} <= s.{0}) IS NOT FALSE OR t._synced_at = '-infinity')").format(
+            sql.Identifier(self.shape.stamp_column)
+        )
+
+    @property
+    def _is_newer(self) -> sql.Composable:
+        if self.shape.stamp_column is None:
+            return sql.SQL("false")
+        return sql.SQL("coalesce(t.{0} < s.{0}, false)").format(
+            sql.Identifier(self.shape.stamp_column)
+        )
 
     @property
     def _lives(self) -> sql.Composable:
@@ -254,112 +314,137 @@ class _Statements:
     def _row(self, alias: str) -> sql.Composable:
         return sql.SQL(", ").join(sql.Identifier(alias, c.name) for c in self.shape.kept)
 
-    def bury(self) -> sql.Composed:
-        """Tombstones for records in the recycle bin."""
+    def _sets(self) -> sql.Composable:
+        return sql.SQL(", ").join(
+            sql.SQL("{0} = s.{0}").format(sql.Identifier(c.name)) for c in self.shape.kept
+        )
+
+    def _of(self, alias: str, column: str | None) -> sql.Composable:
+        return sql.Identifier(alias, column) if column else sql.SQL("NULL")
+
+    def bury(self) -> sql.Composed | None:
+        """Tombstones for records in the recycle bin; None for objects without one."""
         shape = self.shape
-        merged = (
-            sql.Identifier("s", shape.merged_column) if shape.merged_column else sql.SQL("NULL")
-        )
-        stamp = sql.Identifier("s", shape.stamp_column) if shape.stamp_column else sql.SQL("NULL")
-        move_stamp = (
-            sql.SQL(", {} = {}").format(sql.Identifier(shape.stamp_column), stamp)
-            if shape.stamp_column
-            else sql.SQL("")
-        )
-        assert shape.deleted_column is not None
+        if shape.deleted_column is None:
+            return None
+        move_stamp: sql.Composable = sql.SQL("")
+        if shape.stamp_column:
+            move_stamp = sql.SQL(", {0} = s.{0}").format(sql.Identifier(shape.stamp_column))
         return sql.SQL(
             "UPDATE {target} t SET _deleted_at = coalesce({stamp}, now()),"
             " _vanished = CASE WHEN {merged} IS NULL THEN 'deleted' ELSE 'merged' END,"
             " _merged_into = {merged}, _synced_at = now(){move_stamp}"
             " FROM {staging} s WHERE {same_key} AND s.{gone} AND {is_not_older}"
-            " AND (t._vanished IS NULL OR t._vanished NOT IN ('deleted', 'merged')"
-            " OR {is_newer})"
+            " AND (t._vanished IS NULL OR t._vanished NOT IN ('deleted', 'merged') OR {is_newer})"
+            " RETURNING t._vanished"
         ).format(
-            is_newer=(
-                sql.SQL("t.{0} < s.{0}").format(sql.Identifier(shape.stamp_column))
-                if shape.stamp_column
-                else sql.SQL("false")
-            ),
-            target=shape.qualified,
-            stamp=stamp,
-            merged=merged,
-            move_stamp=move_stamp,
-            staging=self._staging,
-            same_key=self._same_key,
+            stamp=self._of("s", shape.stamp_column),
+            merged=self._of("s", shape.merged_column),
             gone=sql.Identifier(shape.deleted_column),
-            is_not_older=self._is_not_older,
+            move_stamp=move_stamp,
+            **self._names,
         )
 
     def update(self) -> sql.Composed:
         """Rows that differ, and tombstones of records that came back."""
         return sql.SQL(
-            "UPDATE {target} t SET {sets}, _synced_at = now(), _deleted_at = NULL,"
-            " _vanished = NULL, _merged_into = NULL"
+            "UPDATE {target} t SET {sets}, _synced_at = now(),"
+            " _restored_at = CASE WHEN t._deleted_at IS NULL THEN t._restored_at ELSE now() END,"
+            " _deleted_at = NULL, _vanished = NULL, _merged_into = NULL"
             " FROM {staging} s WHERE {same_key} AND {lives} AND {is_not_older}"
-            " AND CASE WHEN t._vanished IN ('deleted', 'merged') THEN true"
-            " WHEN t._deleted_at IS NOT NULL THEN {is_untouched}"
-            " ELSE ({old}) IS DISTINCT FROM ({new}) END"
-        ).format(
-            is_untouched=self._is_untouched,
-            target=self.shape.qualified,
-            sets=sql.SQL(", ").join(
-                sql.SQL("{0} = s.{0}").format(sql.Identifier(c.name)) for c in self.shape.kept
-            ),
-            staging=self._staging,
-            same_key=self._same_key,
-            lives=self._lives,
-            is_not_older=self._is_not_older,
-            old=self._row("t"),
-            new=self._row("s"),
-        )
+            " AND CASE WHEN t._deleted_at IS NOT NULL THEN {is_newer} OR {is_untouched}"
+            " ELSE ({old}) IS DISTINCT FROM ({new}) OR t._synced_at = '-infinity' END"
+        ).format(sets=self._sets(), old=self._row("t"), new=self._row("s"), **self._names)
 
     def insert(self) -> sql.Composed:
         """Records that are new here."""
         return sql.SQL(
-            "INSERT INTO {target} ({names}) SELECT {values} FROM {staging} s"
+            "INSERT INTO {target} ({columns}) SELECT {values} FROM {staging} s"
             " WHERE {lives} AND NOT EXISTS (SELECT FROM {target} t WHERE {same_key})"
         ).format(
-            target=self.shape.qualified,
-            names=sql.SQL(", ").join(sql.Identifier(c.name) for c in self.shape.kept),
+            columns=sql.SQL(", ").join(sql.Identifier(c.name) for c in self.shape.kept),
             values=self._row("s"),
-            staging=self._staging,
-            lives=self._lives,
-            same_key=self._same_key,
+            **self._names,
+        )
+
+    def refresh(self) -> sql.Composed:
+        """The staged columns alone, in rows of the version that was read."""
+        stamp = sql.Identifier(self.shape.stamp_column or "")
+        return sql.SQL(
+            "UPDATE {target} t SET {sets}, _synced_at = now() FROM {staging} s"
+            " WHERE {same_key} AND t.{stamp} = s.{stamp} AND t._deleted_at IS NULL"
+            " AND t._synced_at <> '-infinity' AND ({old}) IS DISTINCT FROM ({new})"
+        ).format(
+            sets=self._sets(),
+            stamp=stamp,
+            old=self._row("t"),
+            new=self._row("s"),
+            **self._names,
+        )
+
+    def distrust_the_future(self) -> sql.Composed:
+        """A row younger than its record was not written by us."""
+        return sql.SQL(
+            "UPDATE {target} t SET _synced_at = '-infinity' FROM {staging} s"
+            " WHERE {same_key} AND t.{stamp} > s.{stamp} AND {is_untouched}"
+        ).format(stamp=sql.Identifier(self.shape.stamp_column or ""), **self._names)
+
+    def collect_suspects(self, watermark: datetime | None) -> sql.Composed:
+        """Records that live in the CRM and whose row is not of their version."""
+        return sql.SQL(
+            "CREATE TEMP TABLE suspect ON COMMIT DROP AS"
+            " SELECT s.{key} AS id, s.{stamp} AS stamp, CASE"
+            " WHEN t._synced_at = '-infinity' THEN {altered}"
+            " WHEN q.record_id IS NOT NULL THEN {quarantined}"
+            " WHEN t.{key} IS NULL THEN {missing}"
+            " WHEN t._deleted_at IS NOT NULL THEN {restored} ELSE {stale} END AS finding"
+            " FROM {staging} s LEFT JOIN {target} t ON {same_key}"
+            " LEFT JOIN (SELECT DISTINCT record_id FROM crm_sync.quarantine"
+            "            WHERE object_name = {object}) q ON q.record_id = s.{key}"
+            " WHERE {lives} AND (t._synced_at = '-infinity' OR q.record_id IS NOT NULL"
+            " OR (s.{stamp} < {watermark} AND (t.{key} IS NULL OR ({is_untouched}"
+            " AND (t._deleted_at IS NOT NULL OR t.{stamp} IS DISTINCT FROM s.{stamp})))))"
+        ).format(
+            stamp=sql.Identifier(self.shape.stamp_column or ""),
+            watermark=sql.Literal(watermark),
+            object=sql.Literal(self.attempt.object_name),
+            **{finding.value: sql.Literal(finding.value) for finding in Finding},
+            **self._names,
         )
 
     def mark_unseen(self) -> sql.Composed:
         """Everything was read, so what is not there is gone."""
         return sql.SQL(
             "UPDATE {target} t SET _deleted_at = now(), _vanished = {vanished}, _synced_at = now()"
-            " WHERE {is_unseen}"
+            " WHERE {is_unseen} RETURNING t._vanished"
         ).format(
-            target=self.shape.qualified,
             vanished=sql.Literal(Vanished.NOT_VISIBLE.value),
             is_unseen=self.is_unseen,
+            **self._names,
         )
 
     def mark_outside(self, scope_table: str) -> sql.Composed:
         """These ids were looked for; those that did not pass are out, as of their new stamp."""
-        vanished: sql.Composable = sql.Literal(Vanished.LEFT_FILTER.value)
+        shape = self.shape
         move_stamp: sql.Composable = sql.SQL("")
         is_not_older: sql.Composable = sql.SQL("true")
-        if self.shape.stamp_column:
-            stamp = sql.Identifier(self.shape.stamp_column)
-            vanished = sql.SQL("CASE WHEN o.{} IS NULL THEN {} ELSE {} END").format(
-                stamp, sql.Literal(Vanished.NOT_VISIBLE.value), vanished
-            )
+        if shape.stamp_column:
+            stamp = sql.Identifier(shape.stamp_column)
             move_stamp = sql.SQL(", {0} = coalesce(o.{0}, t.{0})").format(stamp)
             is_not_older = sql.SQL("(t.{0} <= o.{0}) IS NOT FALSE").format(stamp)
         return sql.SQL(
-            "UPDATE {target} t SET _deleted_at = now(), _vanished = {vanished},"
-            " _synced_at = now(){move_stamp} FROM {scope} o"
-            " WHERE o.{key} = t.{key} AND {is_not_older} AND {is_unseen}"
+            "UPDATE {target} t SET _deleted_at = now(), _synced_at = now(),"
+            " _merged_into = {merged}, _vanished = CASE"
+            " WHEN {merged} IS NOT NULL THEN 'merged' WHEN o._is_gone OR {gone} THEN 'deleted'"
+            " WHEN o._is_found THEN 'left_filter' ELSE 'not_visible' END{move_stamp}"
+            " FROM {scope} o WHERE o.{key} = t.{key} AND {scope_not_older} AND {is_unseen}"
+            " RETURNING t._vanished"
         ).format(
-            target=self.shape.qualified,
-            vanished=vanished,
+            merged=self._of("o", shape.merged_column),
+            gone=self._of("o", shape.deleted_column),
             move_stamp=move_stamp,
             scope=staging_identifier(scope_table),
-            key=sql.Identifier(self.shape.id_column),
-            is_not_older=is_not_older,
+            scope_not_older=is_not_older,
             is_unseen=self.is_unseen,
+            **self._names,
         )

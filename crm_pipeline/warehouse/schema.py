@@ -4,7 +4,7 @@ Belongs here: PostgreSQL's side of `ValueType`, bookkeeping columns, creating an
 Does not belong here: moving rows (staging.py, merge.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -81,11 +81,14 @@ class TableShape:
         """CRM fields to ask for, in staged order."""
         return tuple(c.source for c in self.staged)
 
-    def narrowed_to_scope(self) -> "TableShape":
-        """Only the id and the stamp: what a record's membership is judged by."""
-        names = (self.id_column, self.stamp_column)
-        kept = tuple(c for c in self.staged if c.name in names)
-        return replace(self, mapped=kept, technical=(), deleted_column=None, merged_column=None)
+    def narrowed(self, fields: Collection[str] = ()) -> "TableShape":
+        """Only id, stamp and marks of disappearance, and what is filled from `fields`."""
+        names = (self.id_column, self.stamp_column, self.deleted_column, self.merged_column)
+
+        def kept(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+            return tuple(c for c in columns if c.name in names or c.source in fields)
+
+        return replace(self, mapped=kept(self.mapped), technical=kept(self.technical))
 
     @property
     def qualified(self) -> sql.Identifier:
@@ -93,6 +96,7 @@ class TableShape:
         return sql.Identifier(self.schema, self.table)
 
 
+_GUARD = "_altered_elsewhere"
 _STAGED_ONLY = ("_is_deleted", "_merged_from_crm")
 BOOKKEEPING: dict[str, tuple[str, str]] = {
     "_synced_at": (
@@ -105,6 +109,16 @@ BOOKKEEPING: dict[str, tuple[str, str]] = {
     ),
     "_vanished": ("text", "How it went: deleted, merged, left_filter or not_visible"),
     "_merged_into": ("text", "Id of the record that it was merged into"),
+    "_restored_at": (
+        "timestamp with time zone",
+        "When it last came back after it had vanished; null if it never went",
+    ),
+}
+
+
+_TECHNICAL_COMMENTS = {
+    "_modstamp": "The record's stamp, in the CRM's time",
+    "_converted_into": "Id of the record that it was converted to",
 }
 
 
@@ -129,17 +143,20 @@ def table_shape(selection: ObjectSelection, schema: str) -> TableShape:
             return None
         if field_name in by_source:
             return by_source[field_name]
-        comment = f"{field_name} of the record, in the CRM's time" if column == "_modstamp" else ""
-        technical.append(Column(column, COLUMN_TYPES[type_name], field_name, comment))
+        technical.append(
+            Column(column, COLUMN_TYPES[type_name], field_name, _TECHNICAL_COMMENTS.get(column, ""))
+        )
         return column
 
+    stamp_column = staged_as(crm_object.cursor_field, "_modstamp", ValueType.DATETIME)
+    staged_as(crm_object.converted_into_field, "_converted_into", ValueType.TEXT)
     return TableShape(
         schema=schema,
         table=selection.table,
         comment=f"{crm_object.label} ({crm_object.name})",
         mapped=mapped,
         id_column=selection.id_column,
-        stamp_column=staged_as(crm_object.cursor_field, "_modstamp", ValueType.DATETIME),
+        stamp_column=stamp_column,
         deleted_column=staged_as(crm_object.deleted_field, "_is_deleted", ValueType.BOOLEAN),
         merged_column=staged_as(crm_object.merged_into_field, "_merged_from_crm", ValueType.TEXT),
         technical=tuple(technical),
@@ -280,6 +297,30 @@ def _mend_bookkeeping(
         if name not in present:
             added = sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(name), sql.SQL(definition))
             _alter(connection, shape, added)
+    if _guard_of(connection, shape) is None:
+        guard_rows(connection, shape)
+
+
+def _guard_of(connection: psycopg.Connection, shape: TableShape) -> object:
+    return connection.execute(
+        "SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND tgname = %s",
+        [shape.qualified.as_string(connection), _GUARD],
+    ).fetchone()
+
+
+def guard_rows(connection: psycopg.Connection, shape: TableShape) -> None:
+    """Let no change by somebody else pass for the CRM's.
+
+    Whatever we write carries a new `_synced_at`. A change that does not is somebody else's: the row
+    is marked, and the next reconciliation reads it again. The condition costs our own writes about
+    as much as one comparison.
+    """
+    connection.execute(
+        sql.SQL(
+            "CREATE TRIGGER {guard} BEFORE UPDATE ON {table} FOR EACH ROW"
+            " WHEN (OLD._synced_at = NEW._synced_at) EXECUTE FUNCTION crm_sync.mark_altered()"
+        ).format(guard=sql.Identifier(_GUARD), table=shape.qualified)
+    )
 
 
 def _alter(connection: psycopg.Connection, shape: TableShape, change: sql.Composed) -> None:

@@ -81,22 +81,6 @@ def drop_staging(connection: psycopg.Connection, staging_table: str) -> None:
     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(staging_identifier(staging_table)))
 
 
-def insert_ids(
-    connection: psycopg.Connection, shape: TableShape, staging_table: str, ids: Iterable[str]
-) -> None:
-    """Add ids to a scope table that are not in it: they were asked for and not found."""
-    connection.execute(
-        sql.SQL(
-            "INSERT INTO {scope} ({key}) SELECT id FROM unnest({ids}::text[]) id"
-            " WHERE id NOT IN (SELECT {key} FROM {scope})"
-        ).format(
-            scope=staging_identifier(staging_table),
-            key=sql.Identifier(shape.id_column),
-            ids=sql.Literal(list(ids)),
-        )
-    )
-
-
 def land_page(
     connection: psycopg.Connection,
     page: ResultPage,

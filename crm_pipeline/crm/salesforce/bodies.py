@@ -13,6 +13,7 @@ import urllib3
 from crm_pipeline.errors import PermanentError, TransientError
 
 PIECE_BYTES = 256 * 1024
+_MOST_INFLATION = 300  # CSV of records that differ by their ids alone swells about 100 times
 
 
 def pieces(response: requests.Response, *, patience_seconds: float) -> Iterator[bytes]:
@@ -84,10 +85,12 @@ def _next_piece(raw: urllib3.HTTPResponse, patience_seconds: float) -> bytes:
 
 
 def _inflated(received: Iterator[bytes]) -> Iterator[bytes]:
-    """Undo gzip with flat memory: a bomb comes out piece by piece like anything else."""
+    """Undo gzip with flat memory: even a bomb comes out piece by piece, and not for long."""
     inflate = zlib.decompressobj(wbits=31)
+    allowance = _MOST_INFLATION * PIECE_BYTES
     for packed in received:
         rest = packed
+        allowance += _MOST_INFLATION * len(packed)
         while rest and not inflate.eof:
             try:
                 plain = inflate.decompress(rest, PIECE_BYTES)
@@ -95,6 +98,12 @@ def _inflated(received: Iterator[bytes]) -> Iterator[bytes]:
                 plain = None
             if plain is None:
                 raise TransientError("Salesforce sent broken gzip; the page is read again.")
+            allowance -= len(plain)
+            if allowance < 0:
+                raise PermanentError(
+                    "Salesforce sent gzip that swells more than any records do; nothing of it was "
+                    "kept. Look at the proxy in between."
+                )
             if plain:
                 yield plain
             rest = inflate.unconsumed_tail

@@ -11,15 +11,21 @@ time), "Delete a Query Job" (only when JobComplete, Aborted or Failed); results 
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from crm_pipeline.crm.port import ReadRequest, ResumePoint
 from crm_pipeline.crm.salesforce import soql
 from crm_pipeline.crm.salesforce.bulk_pages import BulkPage, PageAddress
-from crm_pipeline.crm.salesforce.failures import Concern, job_failure
+from crm_pipeline.crm.salesforce.failures import (
+    BulkUnsupported,
+    Concern,
+    QueryTimedOut,
+    job_failure,
+)
 from crm_pipeline.crm.salesforce.session import SalesforceSession, object_in
 from crm_pipeline.errors import CrmPipelineError, ReadExpired, TransientError
 from crm_pipeline.model.objects import Transport
@@ -29,6 +35,7 @@ CALLS_FOR_A_JOB = 6  # create, about three polls, list, delete; and one for each
 _FIRST_PAGE = "first"
 _WAITING = frozenset({"Open", "UploadComplete", "InProgress"})
 _PARALLEL_SINCE = 58
+_LONGEST_NAP_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -41,18 +48,24 @@ class BulkManners:
         first_poll_seconds: before the second look at a job; each wait is half as long again.
         slowest_poll_seconds: the longest wait: every look is an API call.
         patience_seconds: after which a job that does not end is given up.
+        sleep: waits so many seconds.
+        clock: seconds that pass, from any beginning.
     """
 
     page_records: int = 100_000
     first_poll_seconds: float = 0.2
     slowest_poll_seconds: float = 60.0
     patience_seconds: float = 24 * 3600.0
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
 
 
 class BulkRead:
     """An open read by a Bulk job; the job runs while nobody waits for it.
 
     `pages` waits for the job. `record_count` is None until then.
+
+    `when_unable` is told why Bulk cannot read the request at all; a new read then knows better.
     """
 
     def __init__(
@@ -64,6 +77,7 @@ class BulkRead:
         *,
         manners: BulkManners | None = None,
         resume: ResumePoint | None = None,
+        when_unable: Callable[[str], None] | None = None,
     ) -> None:
         self._session = session
         self._jobs_path = f"/services/data/v{api_version}/jobs/query"
@@ -72,6 +86,7 @@ class BulkRead:
         self._request = request
         self._concern = Concern(request.crm_object.name, is_stored_result=True)
         self._landed = frozenset(resume.landed_keys) if resume else frozenset[str]()
+        self._when_unable = when_unable
         self._job: dict[str, Any] = {}
         self.transport = Transport.BULK
         self.reason = reason
@@ -126,16 +141,23 @@ class BulkRead:
         if not token.isalnum():
             raise ReadExpired("The stored position is not a Bulk job; the object is read anew.")
         self._job = self._looked_at(f"{self._jobs_path}/{token}")
-        if self._job.get("state") not in _WAITING | {"JobComplete"}:
+        if self._job.get("state") not in _WAITING | {"JobComplete"} or self._is_stuck():
             raise ReadExpired("The Bulk job ended without a result; the object is read anew.")
         return token
+
+    def _is_stuck(self) -> bool:
+        """Whether an earlier process may have lost its patience with the job already."""
+        now, created = self._session.server_time, _instant(self._job.get("createdDate"))
+        if self._job.get("state") not in _WAITING or now is None or created is None:
+            return False
+        return (now - created).total_seconds() > self._manners.patience_seconds
 
     def _looked_at(self, path: str) -> dict[str, Any]:
         return self._session.get_object(path, "state", concern=self._concern)
 
     def _wait(self) -> None:
         wait = self._manners.first_poll_seconds
-        deadline = time.monotonic() + self._manners.patience_seconds
+        deadline = self._manners.clock() + self._manners.patience_seconds
         while True:
             if self._job.get("state") not in _WAITING:
                 self._check_end()
@@ -143,26 +165,46 @@ class BulkRead:
             self._job = self._looked_at(self._job_path)
             if self._job.get("state") not in _WAITING:
                 continue
-            if time.monotonic() > deadline:
+            if self._manners.clock() > deadline:
                 raise TransientError(
                     f"A Bulk job on {self._request.crm_object.name} did not end in "
                     f"{self._manners.patience_seconds / 3600:.1f} hours; look at Setup > Bulk Data "
                     "Load Jobs."
                 )
-            time.sleep(wait)
+            self._pause(wait)
             wait = min(wait * 1.5, self._manners.slowest_poll_seconds)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, and look up now and then whether there is still something to wait for."""
+        while seconds > 0:
+            self._manners.sleep(min(seconds, _LONGEST_NAP_SECONDS))
+            seconds -= _LONGEST_NAP_SECONDS
+            self._session.check_interrupt()
 
     def _check_end(self) -> None:
         state = self._job.get("state")
         if state == "Failed":
-            raise job_failure(
-                str(self._job.get("errorMessage") or ""), Concern(self._request.crm_object.name)
+            raise self._verdict(
+                job_failure(
+                    str(self._job.get("errorMessage") or ""), Concern(self._request.crm_object.name)
+                )
             )
         if state != "JobComplete":
             raise ReadExpired(
                 f"Somebody aborted the Bulk job on {self._request.crm_object.name} in Salesforce; "
                 "the object is read anew."
             )
+
+    def _verdict(self, failure: CrmPipelineError) -> CrmPipelineError:
+        """The failure of a job, or where another way is open, the news that this one is closed."""
+        if self._when_unable is None or not isinstance(failure, QueryTimedOut | BulkUnsupported):
+            return failure
+        is_late = isinstance(failure, QueryTimedOut)
+        self._when_unable("Bulk ran out of time" if is_late else "Bulk does not read it")
+        return ReadExpired(
+            f"Bulk cannot read {self._request.crm_object.name} as it was asked to; the object is "
+            "read by REST."
+        )
 
     def _listed(self) -> Iterator[ResultPage]:
         """Pages by the list of their addresses, which may be fetched side by side."""
@@ -199,6 +241,13 @@ class BulkRead:
 
     def _page(self, where: PageAddress) -> BulkPage:
         return BulkPage(self._session, where, self._request.fields, self._concern)
+
+
+def _instant(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
 
 
 def _locator_in(address: str) -> str:

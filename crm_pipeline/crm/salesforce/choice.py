@@ -8,18 +8,17 @@ and some seconds until it begins; its pages then come as bytes that nobody has t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from crm_pipeline.crm.port import ReadRequest
-from crm_pipeline.crm.salesforce import soql
 from crm_pipeline.crm.salesforce.bulk import CALLS_FOR_A_JOB
-from crm_pipeline.crm.salesforce.failures import QueryTimedOut
-from crm_pipeline.crm.salesforce.rest import PAGE_RECORDS, Answer
+from crm_pipeline.crm.salesforce.failures import QueryTimedOut, QueryTooLong
+from crm_pipeline.crm.salesforce.rest import PAGE_RECORDS, Answer, fits_into_an_address
 from crm_pipeline.model.objects import Transport
 
 MOST_CHANGES_BY_REST = 20_000  # ten calls; beyond, Bulk is cheaper and quicker
 MOST_RECORDS_BY_REST = 2_000  # one call
-LONGEST_QUERY = 14_000  # Salesforce takes 16,384 bytes of address and headers together
+_TOO_SLOW = "Bulk: Salesforce takes too long to count the records"
+_TOO_LONG = "Bulk: the query is too long for REST"
 _SHOWN = {Transport.REST: "REST", Transport.BULK: "Bulk"}
 
 
@@ -46,16 +45,17 @@ def choose(
     if request.only_transport is not Transport.AUTO:
         shown = _SHOWN[request.only_transport]
         return Choice(request.only_transport, f"{shown}: the settings demand it")
-    if len(quote(soql.select(request, ordered=True))) > LONGEST_QUERY:
-        return Choice(Transport.BULK, "Bulk: the query is too long for REST")
+    if not fits_into_an_address(request):
+        return Choice(Transport.BULK, _TOO_LONG)
     if request.record_ids is not None:
         return Choice(Transport.REST, "REST: single records are asked for")
     try:
         if request.changed_since is None:
             return _for_all(count())
         return _for_changes(begin_rest())
-    except QueryTimedOut:
-        return Choice(Transport.BULK, "Bulk: Salesforce takes too long to count the records")
+    except (QueryTooLong, QueryTimedOut) as refused:
+        is_slow = isinstance(refused, QueryTimedOut)
+        return Choice(Transport.BULK, _TOO_SLOW if is_slow else _TOO_LONG)
 
 
 def _for_changes(first: Answer) -> Choice:

@@ -5,16 +5,17 @@ either transport works (rest.py, bulk.py) and which one is taken (choice.py).
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
 from crm_pipeline.config.environment import Environment, SalesforceFlow, salesforce_login
 from crm_pipeline.config.settings import CrmSettings
 from crm_pipeline.crm.port import ApiUsage, OrgIdentity, ReadRequest, RecordRead, ResumePoint
-from crm_pipeline.crm.salesforce import rest, soql
+from crm_pipeline.crm.salesforce import rest
 from crm_pipeline.crm.salesforce.bulk import BulkManners, BulkRead, delete_job
 from crm_pipeline.crm.salesforce.choice import choose
+from crm_pipeline.crm.salesforce.deletions import DeleteLog
 from crm_pipeline.crm.salesforce.describe import (
     Description,
     at_path,
@@ -24,6 +25,7 @@ from crm_pipeline.crm.salesforce.describe import (
 from crm_pipeline.crm.salesforce.failures import (
     BulkUnsupported,
     Concern,
+    ReadOnlyOrganization,
     hidden_object,
     missing_fields,
 )
@@ -38,7 +40,12 @@ from crm_pipeline.crm.salesforce.login import (
 from crm_pipeline.crm.salesforce.rest import RestQueries, RestRead
 from crm_pipeline.crm.salesforce.session import SalesforceSession
 from crm_pipeline.crm.salesforce.wire import Manners
-from crm_pipeline.errors import ObjectUnavailable, PermanentError, UsageError
+from crm_pipeline.errors import (
+    ConfigurationError,
+    ObjectUnavailable,
+    PermanentError,
+    UsageError,
+)
 from crm_pipeline.model.objects import CrmObject, Transport
 
 _DEEPEST_PATH = 5  # parents that SOQL climbs to
@@ -56,6 +63,7 @@ class SalesforceConnector:
         self._version_path = f"/services/data/v{api_version}"
         self._bulk = bulk or BulkManners()
         self._described: dict[str, Description] = {}
+        self._without_bulk: dict[str, str] = {}  # objects that Bulk turned out not to read, and why
         self._lock = threading.Lock()
 
     @property
@@ -65,7 +73,11 @@ class SalesforceConnector:
 
     def identity(self) -> OrgIdentity:
         """Log in if need be, and say where we are; two calls."""
-        return identity_of(self.session, self._version_path)
+        try:
+            return identity_of(self.session, self._version_path)
+        except ObjectUnavailable:
+            self._check_version()
+            raise
 
     def organization_id(self) -> str:
         """The organisation of the login's answer; userinfo's, where the login does not say it."""
@@ -134,13 +146,7 @@ class SalesforceConnector:
 
     def count(self, request: ReadRequest) -> int:
         """How many records the request would return now; one call."""
-        answer = self.session.get_object(
-            f"{self._version_path}/{soql.resource(request)}",
-            "totalSize",
-            params={"q": soql.count(request)},
-            concern=Concern(request.crm_object.name),
-        )
-        return int(answer["totalSize"])
+        return self._queries(request).count()
 
     def open_read(self, request: ReadRequest, *, resume: ResumePoint | None = None) -> RecordRead:
         """Begin to read, or go on where an earlier attempt stopped.
@@ -156,6 +162,9 @@ class SalesforceConnector:
             return (self._rest if is_rest else self._by_bulk)(
                 request, "Goes on where an earlier attempt stopped", resume=resume
             )
+        reason = self._without_bulk.get(request.crm_object.name)
+        if reason and request.only_transport is not Transport.BULK:
+            return self._rest(request, f"REST: {reason}", in_portions=True)
         queries = self._queries(request)
         choice = choose(request, queries.begin, lambda: self.count(request))
         if choice.transport is Transport.REST:
@@ -163,14 +172,31 @@ class SalesforceConnector:
         try:
             return self._by_bulk(request, choice.reason)
         except BulkUnsupported:
+            reason = f"Bulk does not read {request.crm_object.name}"
             if request.only_transport is Transport.BULK:
                 raise
-        return self._rest(request, f"REST: Bulk does not read {request.crm_object.name}")
+        except ReadOnlyOrganization:
+            reason = "Salesforce is read-only for maintenance and begins no Bulk job"
+            if request.only_transport is Transport.BULK:
+                raise
+        return self._rest(request, f"REST: {reason}")
 
     def forget(self, token: str) -> None:
         """Delete the Bulk job behind a read; cursors of REST reads end by themselves."""
         if token != rest.TOKEN and token.isalnum():
             delete_job(self.session, f"{self._version_path}/jobs/query/{token}")
+
+    def deleted_since(
+        self, crm_object: CrmObject, since: datetime, until: datetime
+    ) -> Iterator[tuple[str, datetime]]:
+        """Ids that the log of deletions knows, each with the instant of its deletion.
+
+        Raises:
+            ReadExpired: the log does not reach back to `since`, or cannot be read whole.
+            ObjectUnavailable: Salesforce refuses the object.
+        """
+        log = DeleteLog(self.session, self._version_path, crm_object.name)
+        yield from log.between(since, until, now=self.server_time())
 
     def close(self) -> None:
         """Give connections back."""
@@ -182,15 +208,32 @@ class SalesforceConnector:
         reason: str,
         *,
         first: rest.Answer | None = None,
+        in_portions: bool = False,
         resume: ResumePoint | None = None,
     ) -> RecordRead:
-        return RestRead(self._queries(request), request, reason, first=first, resume=resume)
+        return RestRead(
+            self._queries(request),
+            request,
+            reason,
+            first=first,
+            in_portions=in_portions,
+            resume=resume,
+        )
 
     def _by_bulk(
         self, request: ReadRequest, reason: str, *, resume: ResumePoint | None = None
     ) -> RecordRead:
+        def take_note(why: str) -> None:
+            self._without_bulk[request.crm_object.name] = why
+
         return BulkRead(
-            self.session, self._api_version, request, reason, manners=self._bulk, resume=resume
+            self.session,
+            self._api_version,
+            request,
+            reason,
+            manners=self._bulk,
+            resume=resume,
+            when_unable=None if request.only_transport is Transport.BULK else take_note,
         )
 
     def _queries(self, request: ReadRequest) -> RestQueries:
@@ -199,16 +242,34 @@ class SalesforceConnector:
     def _describe(self, object_name: str) -> Description:
         if not object_name.isidentifier() or not object_name.isascii():
             raise hidden_object("")
-        answer = self.session.get_object(
-            f"{self._version_path}/sobjects/{object_name}/describe",
-            "name",
-            "fields",
-            concern=Concern(object_name),
-        )
+        try:
+            answer = self.session.get_object(
+                f"{self._version_path}/sobjects/{object_name}/describe",
+                "name",
+                "fields",
+                concern=Concern(object_name),
+            )
+        except ObjectUnavailable:
+            self._check_version()
+            raise
         description = description_of(answer)
         with self._lock:
             self._described[description.crm_object.name] = description
         return description
+
+    def _check_version(self) -> None:
+        """Tell an object that is not there from an API version that is not there.
+
+        Raises:
+            ConfigurationError: the organisation does not serve our version, or not yet.
+        """
+        answer = self.session.request("GET", "/services/data").json()
+        served = [str(one.get("version")) for one in answer if isinstance(one, dict)]
+        if served and self._api_version not in served:
+            raise ConfigurationError(
+                f"Salesforce serves versions {served[0]} to {served[-1]} of its API here; set "
+                f"crm.api_version, which is {self._api_version}, to one of them."
+            )
 
     def _known(self, object_name: str) -> Description:
         """As this connector last saw it; relationships do not change between two of its calls."""

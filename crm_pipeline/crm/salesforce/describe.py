@@ -62,6 +62,8 @@ def description_of(answer: Mapping[str, Any]) -> Description:
         cursor_field=_cursor_field(answer, fields),
         deleted_field="IsDeleted" if "IsDeleted" in fields else None,
         merged_into_field="MasterRecordId" if "MasterRecordId" in fields else None,
+        has_delete_log=bool(answer.get("replicateable")),
+        converted_into_field="ConvertedContactId" if "ConvertedContactId" in fields else None,
         is_custom=bool(answer.get("custom")),
     )
     relationships = {

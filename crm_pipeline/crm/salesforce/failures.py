@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from crm_pipeline.errors import (
     ConfigurationError,
@@ -22,6 +23,7 @@ from crm_pipeline.errors import (
     PermanentError,
     ReadExpired,
     TransientError,
+    UsageError,
 )
 
 EXPIRED_SESSION = "INVALID_SESSION_ID"
@@ -37,6 +39,18 @@ class LoginUnavailable(TransientError):
 
 class QueryTimedOut(TransientError):
     """The query ran into Salesforce's two minutes; a Bulk job has more time."""
+
+
+class ReadOnlyOrganization(TransientError):
+    """Maintenance of hours, in which records can be read and nothing can be written or begun."""
+
+
+class QueryTooLong(PermanentError):
+    """The query does not fit into an address; a Bulk job takes it in a body."""
+
+
+class TooManyDeletions(TransientError):
+    """The window holds more deletions than one answer may; a narrower one can be asked for."""
 
 
 class BulkUnsupported(PermanentError):
@@ -68,9 +82,10 @@ _TRANSIENT_STATUSES = frozenset({406, 408, 420, 425, 429, 500, 502, 503, 504})
 _BUSY_CODES = frozenset(
     {
         "API_CURRENTLY_DISABLED",
-        "INSERT_UPDATE_DELETE_NOT_ALLOWED_DURING_MAINTENANCE",
         "REQUEST_RUNNING_TOO_LONG",
+        "RATE_LIMIT_EXCEEDED",
         "SERVER_UNAVAILABLE",
+        "TXN_SECURITY_METERING_ERROR",
         "TXN_SECURITY_RUNTIME_ERROR",
         "UNABLE_TO_LOCK_ROW",
         "UNKNOWN_EXCEPTION",
@@ -102,7 +117,21 @@ _QUERY_CODES = frozenset(
         "MALFORMED_QUERY",
     }
 )
+_NO_API = (
+    "Salesforce does not let our user call its API; give the integration user the permission API "
+    "Enabled, and check that the edition includes the API."
+)
+_DENIALS = {
+    "API_DISABLED": _NO_API,
+    "API_DISABLED_FOR_ORG": _NO_API,
+    "TXN_SECURITY_NO_ACCESS": (
+        "A transaction security policy of the organisation forbids our user what the sync asks "
+        "for; exempt the integration user in Setup > Transaction Security Policies."
+    ),
+}
 _EXPIRED_CODES = frozenset({"INVALID_LOCATOR", "INVALID_QUERY_LOCATOR", "INVALIDJOB"})
+_TOO_MANY_AT_ONCE = re.compile(r"concurrent", re.IGNORECASE)
+_CONCURRENCY_WAIT_SECONDS = 5.0  # it is about requests that last longer than 20 seconds
 _LIMIT_WAIT_SECONDS = 900.0  # the daily limit is a rolling window: some of it comes back soon
 _NO_BULK = re.compile(r"not supported (by the|in) Bulk", re.IGNORECASE)
 _UNFILTERABLE = re.compile(r"field '?(?P<field>[\w.]+)'? can ?not be filtered", re.IGNORECASE)
@@ -113,12 +142,17 @@ _MISSING_FIELD = re.compile(
 )
 
 
+def parsed(body: bytes) -> Any:
+    """The JSON of a body; None if it is none, or nested deeper than any answer is."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
 def refusals_in(body: bytes) -> tuple[Refusal, ...]:
     """The error entries of a body: a list of them, one of them, an OAuth error, or none."""
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return ()
+    answer = parsed(body)
     entries = answer if isinstance(answer, list) else [answer]
     found = []
     for entry in entries:
@@ -156,30 +190,51 @@ def refused(
 ) -> CrmPipelineError | None:
     """The verdict on an error code, whatever the status it came with; None for unknown codes."""
     code = refusal.code.upper()
+    if code in _LIMIT_CODES and _TOO_MANY_AT_ONCE.search(refusal.message):
+        return TransientError(
+            f"Salesforce answers {code}: too many long requests at once; it is tried again.",
+            retry_after_seconds=retry_after_seconds or _CONCURRENCY_WAIT_SECONDS,
+        )
     if code in _LIMIT_CODES:
         return LimitReached(
             f"Salesforce answers {code}: a limit of the organisation is used up. The sync goes on "
             "when calls are free again; lower crm.api_budget_percent or sync less often.",
             retry_after_seconds=retry_after_seconds or _LIMIT_WAIT_SECONDS,
         )
+    if code == "INSERT_UPDATE_DELETE_NOT_ALLOWED_DURING_MAINTENANCE":
+        return ReadOnlyOrganization(
+            "Salesforce is read-only for maintenance; what has to be written waits."
+        )
     if code in _BUSY_CODES:
         return TransientError(
             f"Salesforce is busy or in maintenance ({code}); it is tried again.",
             retry_after_seconds=retry_after_seconds,
         )
+    return _needs_another_way(refusal, concern) or _refused_for_good(refusal, concern)
+
+
+def _needs_another_way(refusal: Refusal, concern: Concern) -> CrmPipelineError | None:
+    """Refusals whose remedy is known to whoever asked."""
+    code = refusal.code.upper()
     if code == "QUERY_TIMEOUT":
         return QueryTimedOut(
             f"Salesforce did not finish the query on {_named(concern)} within its time limit; "
-            "filter by an indexed field, or set transport to bulk."
+            "set its transport to auto, or filter it by an indexed field."
         )
     if code in _EXPIRED_CODES and concern.is_stored_result:
         return _expired(concern)
+    if code == "INVALID_REPLICATION_DATE":
+        return forgotten_deletions(concern.object_name)
+    if code == "EXCEEDED_ID_LIMIT":
+        return TooManyDeletions(
+            f"More records of {_named(concern)} were deleted than one answer may hold."
+        )
     if code in {"INVALIDENTITY", "FEATURENOTENABLED"} or _NO_BULK.search(refusal.message):
         return BulkUnsupported(
             f"Salesforce does not read {_named(concern)} by Bulk ({code or 'refused'}); set its "
             "transport to rest or auto."
         )
-    return _refused_for_good(refusal, concern)
+    return None
 
 
 def _refused_for_good(refusal: Refusal, concern: Concern) -> CrmPipelineError | None:
@@ -195,12 +250,8 @@ def _refused_for_good(refusal: Refusal, concern: Concern) -> CrmPipelineError | 
         )
     if code == "UNSUPPORTED_API_VERSION":
         return _retired_version()
-    if code == "API_DISABLED_FOR_ORG":
-        return PermanentError(
-            "Salesforce does not let our user call its API; give the integration user the "
-            "permission API Enabled, and check that the edition includes the API."
-        )
-    return None
+    sentence = _DENIALS.get(code)
+    return PermanentError(sentence) if sentence else None
 
 
 def job_failure(message: str, concern: Concern) -> CrmPipelineError:
@@ -209,14 +260,14 @@ def job_failure(message: str, concern: Concern) -> CrmPipelineError:
     Messages begin with a code in front of a colon, sometimes behind `InvalidBatch : Failed to
     process query: `.
     """
-    for code in re.findall(r"\b([A-Z][A-Z_]{4,})\b(?=\s*:)", message):
-        verdict = refused(Refusal(code, message), concern)
-        if verdict is not None:
-            return verdict
-    verdict = refused(Refusal("", message), concern)
-    return verdict or TransientError(
+    codes = re.findall(r"\b([A-Z][A-Z_]{4,})\b(?=\s*:)", message)
+    verdicts = (refused(Refusal(code, message), concern) for code in (*codes, ""))
+    verdict = next((one for one in verdicts if one is not None), None)
+    if isinstance(verdict, PermanentError | UsageError | LimitReached | QueryTimedOut):
+        return verdict
+    return ReadExpired(
         f"Salesforce gave up a Bulk job on {_named(concern)}; it is begun anew. If this repeats, "
-        "look at Setup > Bulk Data Load Jobs, or set transport to rest."
+        "look at Setup > Bulk Data Load Jobs, or set its transport to rest."
     )
 
 
@@ -240,11 +291,20 @@ def missing_fields(object_name: str, fields: tuple[str, ...]) -> FieldUnavailabl
     )
 
 
-def not_json(host: str) -> TransientError:
+def forgotten_deletions(object_name: str) -> ReadExpired:
+    """The verdict on a log of deletions that does not reach back far enough."""
+    return ReadExpired(
+        f"Salesforce's log of deletions no longer tells all that was deleted of {object_name} "
+        "since the last sync; the ids are compared instead."
+    )
+
+
+def not_json(host: str, *, retry_after_seconds: float | None = None) -> TransientError:
     """The verdict on a page of HTML, or on broken JSON, where an answer should be."""
     return TransientError(
         f"{host} answered something else than Salesforce's API does, most likely a maintenance "
-        "page; it is tried again."
+        "page; it is tried again.",
+        retry_after_seconds=retry_after_seconds,
     )
 
 
@@ -285,13 +345,18 @@ def _refused_by_status(status: int, code: str, concern: Concern) -> CrmPipelineE
             "the policies of the connected app."
         )
     if status in {414, 431}:
-        return PermanentError(
-            f"The query on {_named(concern)} is too long for REST; map fewer fields, or set its "
-            "transport to bulk."
-        )
+        return too_long(concern)
     return PermanentError(
         f"Salesforce refuses a request about {_named(concern)} ({status}{code}); check what the "
         "integration user may do."
+    )
+
+
+def too_long(concern: Concern) -> QueryTooLong:
+    """The verdict on a query that does not fit into an address."""
+    return QueryTooLong(
+        f"The query on {_named(concern)} is too long for REST; map fewer fields, or set its "
+        "transport to bulk."
     )
 
 
@@ -303,8 +368,8 @@ def _expired(concern: Concern) -> ReadExpired:
 
 def _retired_version() -> ConfigurationError:
     return ConfigurationError(
-        "Salesforce no longer serves this version of its API; set crm.api_version to one that it "
-        "lists under /services/data."
+        "Salesforce does not serve this version of its API (21.0 to 30.0 ended in June 2025); set "
+        "crm.api_version to one that it lists under /services/data."
     )
 
 

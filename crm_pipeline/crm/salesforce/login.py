@@ -9,7 +9,6 @@ library's own login is not used because it can only reach `https://*.salesforce.
 timeouts, and puts answers, which may hold a token, into its exceptions.
 """
 
-import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ import stamina
 
 from crm_pipeline.crm.salesforce.addresses import checked_url
 from crm_pipeline.crm.salesforce.bodies import whole
-from crm_pipeline.crm.salesforce.failures import LoginUnavailable, refusals_in
+from crm_pipeline.crm.salesforce.failures import LoginUnavailable, parsed, refusals_in
 from crm_pipeline.crm.salesforce.usage import date_in
 from crm_pipeline.errors import (
     ConfigurationError,
@@ -247,10 +246,10 @@ class TokenKeeper:
         raise problem
 
     def _token_in(self, body: bytes) -> Token:
+        answer = parsed(body)
         try:
-            answer = json.loads(body)
             secret, instance_url = answer["access_token"], answer["instance_url"]
-        except (ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             answer, secret, instance_url = {}, "", ""
         if not isinstance(secret, str) or not secret or not isinstance(instance_url, str):
             raise TransientError("Salesforce's login answered without a token; it is tried again.")

@@ -9,6 +9,7 @@ an error means (failures.py), and the meaning of any resource.
 """
 
 import io
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,12 +28,15 @@ from crm_pipeline.crm.salesforce.failures import (
     LimitReached,
     LoginUnavailable,
     QueryTimedOut,
+    ReadOnlyOrganization,
+    TooManyDeletions,
     failure,
     is_expired_session,
     not_json,
+    parsed,
 )
 from crm_pipeline.crm.salesforce.login import SalesforceLogin, TokenKeeper, unreachable
-from crm_pipeline.crm.salesforce.usage import UsageMeter
+from crm_pipeline.crm.salesforce.usage import UsageMeter, retry_after_in
 from crm_pipeline.crm.salesforce.wire import Bearer, Manners, pooled_http, verification
 from crm_pipeline.errors import (
     CredentialsError,
@@ -42,9 +46,14 @@ from crm_pipeline.errors import (
     TransientError,
 )
 
-_ANSWER_LIMIT_BYTES = 512 * 1024**2
+_ANSWER_LIMIT_BYTES = 64 * 1024**2  # 2,000 records with 32 kB each
+_REFUSAL_LIMIT_BYTES = 1024**2
 _LONGEST_WAIT_SECONDS = 60.0  # a longer Retry-After is for the scheduler, not for a held lease
 _RENEWALS_PER_CALL = 2
+_NOT_REPEATED = (
+    *(LimitReached, LoginUnavailable, ReadOnlyOrganization),
+    *(QueryTimedOut, ReadExpired, TooManyDeletions),
+)
 _DROPPED_HEADERS = frozenset({"authorization", "x-prettyprint", "host"})
 
 
@@ -66,7 +75,7 @@ class SalesforceSession:
         manners: Manners | None = None,
     ) -> None:
         self.manners = manners or Manners()
-        self._check_interrupt = check_interrupt or _go_on
+        self.check_interrupt = check_interrupt or _go_on
         self._accept_encoding = "gzip" if gzip else "identity"
         self._usage = UsageMeter(api_budget_percent)
         self._http = pooled_http(self.manners.connections)
@@ -77,7 +86,7 @@ class SalesforceSession:
             login,
             timeouts=(self.manners.connect_seconds, self.manners.read_seconds),
             verify=self._verify,
-            before_request=self._check_interrupt,
+            before_request=self.check_interrupt,
         )
 
     @property
@@ -221,8 +230,7 @@ class SalesforceSession:
         )
 
     def _sent(self, call: "_Call", instance_url: str, secret: str) -> requests.Response:
-        self._check_interrupt()
-        self._usage.check_budget()
+        self.check_interrupt()
         url = instance_url + path_on(instance_url, call.url)
         kept = {
             name: value
@@ -232,26 +240,25 @@ class SalesforceSession:
         kept.setdefault("Accept", "application/json")
         kept["Accept-Encoding"] = self._accept_encoding
         problem: CrmPipelineError
-        self._usage.count_call()
         try:
-            response = self._http.request(
-                call.method,
-                url,
-                params=dict(call.params) if call.params else None,
-                headers=kept,
-                json=call.json,
-                data=call.data,
-                auth=Bearer(secret),
-                verify=self._verify,
-                timeout=(self.manners.connect_seconds, self.manners.read_seconds),
-                allow_redirects=False,
-                stream=True,
-            )
+            with self._usage.call() as note:
+                response = self._http.request(
+                    call.method,
+                    url,
+                    params=dict(call.params) if call.params else None,
+                    headers=kept,
+                    json=call.json,
+                    data=call.data,
+                    auth=Bearer(secret),
+                    verify=self._verify,
+                    timeout=(self.manners.connect_seconds, self.manners.read_seconds),
+                    allow_redirects=False,
+                    stream=True,
+                )
+                note(response.headers)
+                return response
         except requests.RequestException as error:
             problem = unreachable(error, instance_url)
-        else:
-            self._usage.note(response.headers)
-            return response
         # Raised outside of the except block: the cause would carry the URL, and so the query.
         raise problem
 
@@ -265,8 +272,12 @@ class SalesforceSession:
     def _refusal_body(self, response: requests.Response) -> bytes:
         try:
             with response:
-                return self._body(response)
-        except TransientError:
+                return whole(
+                    response,
+                    patience_seconds=self.manners.read_seconds,
+                    limit_bytes=_REFUSAL_LIMIT_BYTES,
+                )
+        except (TransientError, PermanentError):
             return b""
 
     def _verdict(
@@ -277,12 +288,10 @@ class SalesforceSession:
                 "Salesforce redirects us, which our token does not follow; set "
                 "SALESFORCE_LOGIN_URL to the org's own My Domain."
             )
-        return failure(
-            response.status_code,
-            body,
-            retry_after_seconds=_retry_after(response),
-            concern=concern,
-        )
+        wait = retry_after_in(response.headers)
+        if _is_html(response):
+            return not_json(self.instance_url, retry_after_seconds=wait)
+        return failure(response.status_code, body, retry_after_seconds=wait, concern=concern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,11 +313,7 @@ def object_in(response: requests.Response, *holding: str) -> dict[str, Any]:
     Raises:
         TransientError: it is none, or lacks one of the keys that it must hold.
     """
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = None
-    # Raised outside of the except block: the cause would carry the body.
+    answer = parsed(response.content)
     if not isinstance(answer, dict) or not all(key in answer for key in holding):
         raise not_json("Salesforce")
     return answer
@@ -316,22 +321,13 @@ def object_in(response: requests.Response, *holding: str) -> dict[str, Any]:
 
 def _pause_before_repeating(error: Exception) -> bool | float:
     """Whether to repeat, and after how many seconds if Salesforce said so."""
-    if not isinstance(error, TransientError):
-        return False
-    if isinstance(error, LimitReached | LoginUnavailable | ReadExpired | QueryTimedOut):
+    if not isinstance(error, TransientError) or isinstance(error, _NOT_REPEATED):
         return False
     wait = error.retry_after_seconds
     if wait is None:
         return True
-    return wait if wait <= _LONGEST_WAIT_SECONDS else False
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    """Retry-After in seconds; the form with a date is rare and left to our own backoff."""
-    try:
-        return max(0.0, float(response.headers.get("Retry-After", "")))
-    except ValueError:
-        return None
+    # Longer than asked, and differently so for each: not all of us come back at once.
+    return random.uniform(wait, 1.5 * wait) if wait <= _LONGEST_WAIT_SECONDS else False  # noqa: S311
 
 
 def _is_html(response: requests.Response) -> bool:

@@ -27,6 +27,7 @@ from crm_pipeline.model.filters import (
 from crm_pipeline.model.objects import CrmField, CrmObject, ValueType
 
 MOST_RECORD_IDS = 200
+LONGEST_QUERY = 100_000  # characters of one SOQL statement
 _NAME = re.compile(r"[A-Za-z]\w*(?:\.[A-Za-z]\w*){0,5}", re.ASCII)
 _ESCAPES = str.maketrans(
     {
@@ -53,21 +54,35 @@ _ORDER_TAKES_NO_NULL = frozenset(
 )
 
 
-def select(request: ReadRequest, *, after_id: str | None = None, ordered: bool = False) -> str:
+def select(
+    request: ReadRequest,
+    *,
+    after_id: str | None = None,
+    ordered: bool = False,
+    limit: int | None = None,
+) -> str:
     """The query of a request.
 
     Args:
         request: what to read.
         after_id: only records behind this id.
         ordered: by id, so that a read can go on behind the last id it has.
+        limit: no more records than that.
 
     Raises:
         FieldUnavailable: the request names fields that describe does not show.
-        PermanentError: the filter cannot be said in SOQL.
+        PermanentError: the filter cannot be said in SOQL, or the query is too long for it.
     """
     columns = ", ".join(field_names(request))
     order = f" ORDER BY {_name(request.crm_object.id_field)}" if ordered else ""
-    return f"SELECT {columns} {_from(request, after_id)}{order}"
+    most = f" LIMIT {limit}" if limit is not None else ""
+    query = f"SELECT {columns} {_from(request, after_id)}{order}{most}"
+    if len(query) > LONGEST_QUERY:
+        raise PermanentError(
+            f"The query on {request.crm_object.name} has {len(query):,} characters, and Salesforce "
+            f"takes {LONGEST_QUERY:,}; map fewer fields of it, or shorten its record filter."
+        )
+    return query
 
 
 def count(request: ReadRequest) -> str:

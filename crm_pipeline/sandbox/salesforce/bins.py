@@ -22,11 +22,12 @@ def delete(
 
     Objects without a bin lose the row at once; only the log remembers it.
     """
+    org.transactions.check_free(record)
     if definition.soft_delete:
         changed = connection.execute(
             f"UPDATE {quoted(definition.name)} SET IsDeleted = 'true', SystemModstamp = ? "
             "WHERE Id = ? AND IsDeleted = 'false'",
-            (org.clock.stamp(), record),
+            (org.commits.stamp(), record),
         )
     else:
         changed = connection.execute(
@@ -43,6 +44,7 @@ def undelete(
     org: "SandboxOrg", connection: sqlite3.Connection, definition: ObjectDefinition, record: str
 ) -> None:
     """Take a record out of the bin again, with the children that went in with it."""
+    org.transactions.check_free(record)
     row = None
     if definition.soft_delete:
         row = connection.execute(
@@ -55,7 +57,7 @@ def undelete(
     connection.execute(
         f"UPDATE {quoted(definition.name)} SET IsDeleted = 'false', SystemModstamp = ? "
         "WHERE Id = ?",
-        (org.clock.stamp(), record),
+        (org.commits.stamp(), record),
     )
     connection.execute(
         "DELETE FROM _sandbox_deletions WHERE object = ? AND id = ?", (definition.name, record)
@@ -69,6 +71,7 @@ def hard_delete(
     org: "SandboxOrg", connection: sqlite3.Connection, definition: ObjectDefinition, record: str
 ) -> None:
     """Remove the row for good, from the bin or past it; the log keeps the first deletion."""
+    org.transactions.check_free(record)
     gone = connection.execute(f"DELETE FROM {quoted(definition.name)} WHERE Id = ?", (record,))
     if gone.rowcount == 0:
         raise entity_is_deleted()
@@ -91,7 +94,7 @@ def _log(
 ) -> None:
     connection.execute(
         "INSERT INTO _sandbox_deletions VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        (definition.name, record, org.clock.stamp()),
+        (definition.name, record, org.commits.stamp()),
     )
 
 

@@ -26,6 +26,7 @@ from crm_pipeline.sandbox.salesforce.clock import stamp_text
 from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
 from crm_pipeline.sandbox.salesforce.schema import COMPOUND_TYPES
 from crm_pipeline.sandbox.salesforce.soql_compiler import Compiled, compile_soql
+from crm_pipeline.sandbox.salesforce.wrong_pages import leaf
 
 if TYPE_CHECKING:
     from crm_pipeline.sandbox.salesforce.org import SandboxOrg
@@ -227,7 +228,10 @@ def every(call: Call) -> Response:
 
 def read(call: Call) -> Response:
     """GET /jobs/query/<id>."""
-    return answer(_job(call).body(call.org.user_id))
+    body = _job(call).body(call.org.user_id)
+    if call.fault is not None and call.fault.kind == "wrong_count":
+        body["numberRecordsProcessed"] += call.fault.by
+    return answer(body)
 
 
 def abort(call: Call) -> Response:
@@ -289,18 +293,19 @@ def results(call: Call) -> Response:
     first = _place(call, produced.count)
     asked = call.params.get("maxRecords", "")
     size = int(asked) if asked.isdigit() else call.server.settings.bulk_page_records
-    end = min(first + max(size, 1), produced.count)
+    page = leaf(call.fault, first, max(size, 1), produced.count)
+    following = "null" if page.following is None else locator(page.following)
     headers = {
         "Content-Type": "text/csv; charset=UTF-8",
-        "Sforce-Locator": locator(end) if end < produced.count else "null",
-        "Sforce-NumberOfRecords": str(end - first),
+        "Sforce-Locator": page.locator or following,
+        "Sforce-NumberOfRecords": str(page.said),
     }
-    blocks = produced.blocks(first, end)
+    blocks = produced.blocks(page.places)
     accepted = call.headers.get("accept-encoding", "").lower()
     if call.server.settings.gzip and "gzip" in accepted:
         headers["Content-Encoding"] = "gzip"
         return StreamingResponse(iterate_in_threadpool(_compressed(blocks)), headers=headers)
-    headers["Content-Length"] = str(produced.size(first, end))
+    headers["Content-Length"] = str(produced.size(page.places))
     return StreamingResponse(_straight(blocks), headers=headers)
 
 
@@ -325,14 +330,14 @@ def result_pages(call: Call) -> Response:
     first = _place(call, produced.count)
     url = f"{call.root}/jobs/query/{call.parts['job']}"
     starts = range(first, max(produced.count, 1), size)
+    page = leaf(call.fault, 0, _PAGES_AT_ONCE, len(starts))
     body: dict[str, Any] = {
         "resultPages": [
-            {"resultUrl": f"{url}/results?locator={locator(row)}"}
-            for row in starts[:_PAGES_AT_ONCE]
+            {"resultUrl": f"{url}/results?locator={locator(starts[one])}"} for one in page.places
         ],
-        "done": len(starts) <= _PAGES_AT_ONCE,
+        "done": page.following is None,
     }
-    if not body["done"]:
-        following = locator(starts[_PAGES_AT_ONCE])
+    if page.following is not None:
+        following = page.locator or locator(starts[page.following])
         body["nextRecordsUrl"] = f"{url}/resultPages?locator={following}"
     return answer(body)

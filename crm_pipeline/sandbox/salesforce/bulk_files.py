@@ -13,7 +13,7 @@ import threading
 import weakref
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -44,12 +44,26 @@ class Produced:
         """How many records there are."""
         return len(self.starts) - 1
 
-    def size(self, first: int, end: int) -> int:
-        """Bytes of the rows from `first` up to `end`, with the header."""
-        return len(self.header) + self.starts[end] - self.starts[first]
+    def size(self, places: Sequence[int]) -> int:
+        """Bytes of the rows at these places, with the header."""
+        starts = self.starts
+        if isinstance(places, range):
+            return len(self.header) + starts[places.stop] - starts[places.start]
+        return len(self.header) + sum(starts[one + 1] - starts[one] for one in places)
 
-    def blocks(self, first: int, end: int) -> Iterator[bytes]:
-        """The header and the rows, in blocks."""
+    def blocks(self, places: Sequence[int]) -> Iterator[bytes]:
+        """The header and the rows, in blocks; rows in their own order are one stretch."""
+        if isinstance(places, range):
+            yield from self._stretch(places.start, places.stop)
+            return
+        with self.path.open("rb") as file:
+            block = self.header
+            for one in places:
+                file.seek(self.starts[one])
+                block += file.read(self.starts[one + 1] - self.starts[one])
+            yield block
+
+    def _stretch(self, first: int, end: int) -> Iterator[bytes]:
         left = self.starts[end] - self.starts[first]
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.starts[first])

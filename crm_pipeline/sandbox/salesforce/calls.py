@@ -20,7 +20,7 @@ from crm_pipeline.sandbox.salesforce.failures import OrgError
 if TYPE_CHECKING:
     from crm_pipeline.sandbox.salesforce.bulk import Jobs
     from crm_pipeline.sandbox.salesforce.cursors import Cursors
-    from crm_pipeline.sandbox.salesforce.faults import FaultPlan
+    from crm_pipeline.sandbox.salesforce.faults import Fault, FaultPlan
     from crm_pipeline.sandbox.salesforce.ledger import Ledger
     from crm_pipeline.sandbox.salesforce.org import SandboxOrg
 
@@ -75,6 +75,7 @@ class Call:
     params: QueryParams
     headers: Headers
     body: bytes
+    fault: "Fault | None" = None
 
     @property
     def org(self) -> "SandboxOrg":

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from crm_pipeline.sandbox.salesforce import identifiers, rows
 from crm_pipeline.sandbox.salesforce.calls import Call, answer
+from crm_pipeline.sandbox.salesforce.editing import own_id
 from crm_pipeline.sandbox.salesforce.failures import OrgError, malformed_id
 from crm_pipeline.sandbox.salesforce.schema import ObjectDefinition
 
@@ -96,7 +97,7 @@ def update(call: Call) -> Response:
         named = next((value for name, value in row.items() if name.lower() == "id"), None)
         if named is None:
             raise OrgError("MISSING_ARGUMENT", "Id not specified in an update call")
-        identifier = rows.own_id(definition, named)
+        identifier = own_id(definition, named)
         values = {name: value for name, value in row.items() if name.lower() != "id"}
         rows.change(call.server, definition, identifier, values)
         return {"id": identifier, "success": True, "errors": []}

@@ -14,8 +14,10 @@ from crm_pipeline.sandbox.salesforce.calls import Call, answer
 from crm_pipeline.sandbox.salesforce.clock import stamp_moment, stamp_text
 from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
 from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, PicklistValue
+from crm_pipeline.sandbox.salesforce.transactions import OpenTransaction
 
 Facts = dict[str, Any]
+Command = Callable[[Call, Facts], Facts]
 
 
 def health(call: Call) -> Response:
@@ -75,35 +77,76 @@ def _need(facts: Facts, *names: str) -> list[Any]:
     return [facts[name] for name in names]
 
 
+def _within(call: Call, facts: Facts) -> OpenTransaction | None:
+    """The open transaction that a change belongs to, if it names one."""
+    name = facts.get("transaction")
+    return None if name is None else call.org.transactions.find(str(name))
+
+
 def _create(call: Call, facts: Facts) -> Facts:
     [name] = _need(facts, "object")
     rows = facts["records"] if "records" in facts else [_need(facts, "values")[0]]
-    made = call.org.create_many(name, rows, as_user=facts.get("as_user"))
+    within = _within(call, facts)
+    if within is not None:
+        made = within.insert_many(name, rows)
+    else:
+        made = call.org.create_many(name, rows, as_user=facts.get("as_user"))
     return {"id": made[0], "ids": made} if made else {"ids": []}
 
 
 def _update(call: Call, facts: Facts) -> Facts:
-    name, record_id, values = _need(facts, "object", "id", "values")
-    call.org.update(name, record_id, values, as_user=facts.get("as_user"))
+    name, values = _need(facts, "object", "values")
+    stamps = facts.get("stamps", "all")
+    if "matching" in facts:
+        return {"updated": call.org.update_all(name, values, facts["matching"], stamps=stamps)}
+    [record_id] = _need(facts, "id")
+    within = _within(call, facts)
+    if within is not None:
+        within.update(name, record_id, values, stamps=stamps)
+    else:
+        call.org.update(name, record_id, values, stamps=stamps, as_user=facts.get("as_user"))
     return {"id": record_id}
 
 
-def _delete(call: Call, facts: Facts) -> Facts:
-    name, record_id = _need(facts, "object", "id")
-    call.org.delete(name, record_id)
-    return {"id": record_id}
+def _removal(verb: str) -> Command:
+    def do(call: Call, facts: Facts) -> Facts:
+        name, record_id = _need(facts, "object", "id")
+        getattr(_within(call, facts) or call.org, verb)(name, record_id)
+        return {"id": record_id}
+
+    return do
 
 
-def _undelete(call: Call, facts: Facts) -> Facts:
-    name, record_id = _need(facts, "object", "id")
-    call.org.undelete(name, record_id)
-    return {"id": record_id}
+def _begin(call: Call, _facts: Facts) -> Facts:
+    made = call.org.open_transaction()
+    return {"transaction": made.name, "begun": made.begun}
 
 
-def _hard_delete(call: Call, facts: Facts) -> Facts:
-    name, record_id = _need(facts, "object", "id")
-    call.org.hard_delete(name, record_id)
-    return {"id": record_id}
+def _commit(call: Call, facts: Facts) -> Facts:
+    [name] = _need(facts, "transaction")
+    call.org.transactions.find(str(name)).commit()
+    return {"transaction": name, "commit": call.org.commits.last}
+
+
+def _rollback(call: Call, facts: Facts) -> Facts:
+    [name] = _need(facts, "transaction")
+    call.org.transactions.find(str(name)).rollback()
+    return {"transaction": name}
+
+
+def _truth(call: Call, facts: Facts) -> Facts:
+    [name] = _need(facts, "object")
+    if "forget_before" in facts:
+        call.org.forget_past(facts["forget_before"])
+    if "id" in facts:
+        return {"versions": call.org.versions(name, facts["id"])}
+    found = call.org.truth_at(
+        name,
+        facts.get("at"),
+        commit=facts.get("commit"),
+        include_deleted=bool(facts.get("include_deleted")),
+    )
+    return {"records": list(found.values())}
 
 
 def _query(call: Call, facts: Facts) -> Facts:
@@ -191,6 +234,12 @@ def _forget_cursors(call: Call, _facts: Facts) -> Facts:
     return {"forgotten": call.server.cursors.forget()}
 
 
+def _shuffle(call: Call, facts: Facts) -> Facts:
+    seed = facts.get("seed")
+    call.org.row_order_seed = None if seed is None else int(seed)
+    return {"seed": call.org.row_order_seed}
+
+
 def _trim_delete_log(call: Call, facts: Facts) -> Facts:
     [before] = _need(facts, "before")
     call.org.trim_delete_log(stamp_text(stamp_moment(before)))
@@ -215,23 +264,28 @@ def _convert_lead(call: Call, facts: Facts) -> Facts:
     )
 
 
-_COMMANDS: dict[str, Callable[[Call, Facts], Facts]] = {
+_COMMANDS: dict[str, Command] = {
+    "begin": _begin,
     "bulk": _bulk,
     "clock": _clock,
+    "commit": _commit,
     "convert_lead": _convert_lead,
     "create": _create,
-    "delete": _delete,
+    "delete": _removal("delete"),
     "empty_bin": _empty_bin,
     "expire_sessions": _expire_sessions,
     "field": _field,
     "forget_cursors": _forget_cursors,
-    "hard_delete": _hard_delete,
+    "hard_delete": _removal("hard_delete"),
     "limit": _limit,
     "live": _live,
     "merge": _merge,
     "object": _object,
     "query": _query,
+    "rollback": _rollback,
+    "shuffle": _shuffle,
     "trim_delete_log": _trim_delete_log,
-    "undelete": _undelete,
+    "truth": _truth,
+    "undelete": _removal("undelete"),
     "update": _update,
 }

@@ -12,7 +12,20 @@ from typing import Any, Literal
 
 from crm_pipeline.sandbox.salesforce.failures import OrgError
 
-FaultKind = Literal["status", "reset", "cut", "hang", "html", "expire_session", "lost_answer"]
+PageFault = Literal[
+    "drop_records",
+    "duplicate_records",
+    "early_end",
+    "short_page",
+    "shuffle_records",
+    "wrong_count",
+    "wrong_locator",
+]
+"""What a page of a result may get wrong, over REST and over Bulk."""
+
+FaultKind = Literal[
+    "status", "reset", "cut", "hang", "html", "expire_session", "lost_answer", PageFault
+]
 
 
 @dataclass(slots=True)
@@ -23,6 +36,10 @@ class Fault:
     `nth` one that matches (every one if 0), and `times` times in all (0: without end).
     `reset` hangs up before the request is carried out, `lost_answer` after; `cut` sends
     `after_bytes` of the body and hangs up; `hang` waits `seconds`, then goes on.
+
+    The faults of a page (`PageFault`) touch so many `records`, chosen by the `seed`; counts go
+    wrong `by` so many; `consistent` lets the page's counts agree with what it shows, and
+    `instead` doubles records in the place of others. `locator` is the wrong word itself.
     """
 
     kind: FaultKind
@@ -36,6 +53,12 @@ class Fault:
     content_type: str = "application/json;charset=UTF-8"
     after_bytes: int = 0
     seconds: float = 0.0
+    records: int = 1
+    by: int = 1
+    consistent: bool = False
+    instead: bool = False
+    locator: str = "MDAwMDA"
+    seed: int = 1
     seen: int = 0
     uses: int = 0
 

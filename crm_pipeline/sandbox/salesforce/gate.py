@@ -17,6 +17,7 @@ from crm_pipeline.sandbox.salesforce.failures import OrgError
 from crm_pipeline.sandbox.salesforce.faults import Fault
 from crm_pipeline.sandbox.salesforce.ledger import Entry
 
+FAULT = "sandbox.fault"  # where handlers find the fault of their request
 _HTML = b"<html><head><title>Down for maintenance</title></head><body>Sorry</body></html>"
 _REASONED = {
     "REQUEST_LIMIT_EXCEEDED": "TotalRequests Limit exceeded.",
@@ -43,6 +44,7 @@ class Gate:
         entry = self._server.ledger.open(method, path, query, stamp)
         fault = self._server.faults.take(method, path)
         entry.fault = fault.kind if fault else ""
+        scope[FAULT] = fault
         sending = _Sending(self._server, send, entry, fault)
         if fault is not None and await self._befalls(scope, receive, sending, fault):
             return

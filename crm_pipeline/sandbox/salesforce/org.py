@@ -5,34 +5,28 @@ checked (writing.py), deleted (bins.py), asked for (soql*.py, reading.py) or ser
 """
 
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from crm_pipeline.sandbox.salesforce import bins, identifiers, reading, unions
+from crm_pipeline.sandbox.salesforce import bins, editing, founding, reading, truth, unions
 from crm_pipeline.sandbox.salesforce.catalogue import Catalogue
-from crm_pipeline.sandbox.salesforce.clock import OrgClock
-from crm_pipeline.sandbox.salesforce.failures import entity_is_deleted, malformed_id, not_found
+from crm_pipeline.sandbox.salesforce.clock import OrgClock, stamp_text
+from crm_pipeline.sandbox.salesforce.commits import Commits
+from crm_pipeline.sandbox.salesforce.failures import not_found
 from crm_pipeline.sandbox.salesforce.limits import ApiLimit
 from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, ObjectDefinition
 from crm_pipeline.sandbox.salesforce.sessions import Sessions
 from crm_pipeline.sandbox.salesforce.storage import Store, quoted
+from crm_pipeline.sandbox.salesforce.transactions import OpenTransaction, Transactions
 from crm_pipeline.sandbox.salesforce.values import keeper
-from crm_pipeline.sandbox.salesforce.writing import (
-    Author,
-    Batch,
-    check_references,
-    check_required,
-    check_unique,
-    resolved,
-)
+from crm_pipeline.sandbox.salesforce.writing import Author, Batch
 
 Row = dict[str, Any]
 _BATCH = 20_000  # rows checked and committed together by create_many
-INTEGRATION_USER = identifiers.make_id("005", 1)
 
 
 class SandboxOrg:
@@ -40,7 +34,8 @@ class SandboxOrg:
 
     Without a path it is private and gone after `close`; with one it goes on where it stopped.
     Its methods speak for an administrator: rows may carry stamps and Ids of their own, which
-    the API refuses. Safe to use from several threads.
+    the API refuses. Safe to use from several threads. With `keeps_past=False` it keeps no
+    replaced versions, and `truth_at` does not answer.
     """
 
     def __init__(
@@ -51,67 +46,26 @@ class SandboxOrg:
         clock: OrgClock | None = None,
         organization_id: str | None = None,
         name: str = "Sandbox Org",
+        keeps_past: bool = True,
     ) -> None:
         self.clock = clock or OrgClock()
         self.name = name
-        self.store = Store(path, self._prepare)
-        self.organization_id = self._identity(organization_id)
+        self.commits = Commits(self.clock)
+        self.store = Store(path, self._prepare, self.commits, keeps_past=keeps_past)
+        self.organization_id = founding.organization_id(self, organization_id)
         self.catalogue = Catalogue(self.store, _standard() if objects is None else objects)
-        self.user_id = INTEGRATION_USER
+        self.user_id = founding.INTEGRATION_USER
         self.sessions = Sessions(self.clock)
+        self.transactions = Transactions(self)
         self.limit = ApiLimit()
         self.delete_log_since: str | None = None
+        # With a seed, answers without ORDER BY come in an order of its own, as Salesforce may.
+        self.row_order_seed: int | None = None
         self._revision = 0
-        self._formula = threading.local()
-        self._ensure_user()
-        self._ensure_organization()
-
-    def _identity(self, given: str | None) -> str:
-        kept = given or self.store.meta("organization_id") or identifiers.make_id("00D", 1)
-        identifier = identifiers.normalise(kept)
-        if identifier is None:
-            raise malformed_id(kept, "Organization ID")
-        self.store.set_meta("organization_id", identifier)
-        return identifier
+        founding.found(self)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         reading.add_functions(self, connection)
-
-    def _ensure_user(self) -> None:
-        """Every record names its author, so the integration user must exist before any other."""
-        if not self.catalogue.has("User") or self.get("User", INTEGRATION_USER) is not None:
-            return
-        facts: Row = {
-            "Id": INTEGRATION_USER,
-            "Username": "integration@sandbox.example",
-            "LastName": "Integration User",
-            "Email": "integration@sandbox.example",
-            "Alias": "integ",
-            "IsActive": True,
-        }
-        definition = self.catalogue.object("User")
-        self.create("User", {name: one for name, one in facts.items() if definition.field(name)})
-
-    def _ensure_organization(self) -> None:
-        """Every org can name itself, an empty one too."""
-        is_there = not self.catalogue.has("Organization") or self.get(
-            "Organization", self.organization_id
-        )
-        if is_there:
-            return
-        facts: Row = {
-            "Id": self.organization_id,
-            "Name": self.name,
-            "OrganizationType": "Developer Edition",
-            "IsSandbox": True,
-            "InstanceName": "SBX1",
-            "DefaultLocaleSidKey": "en_US",
-            "LanguageLocaleKey": "en_US",
-            "TimeZoneSidKey": "GMT",
-        }
-        definition = self.catalogue.object("Organization")
-        facts = {name: one for name, one in facts.items() if definition.field(name)}
-        self.create("Organization", facts)
 
     @property
     def revision(self) -> int:
@@ -126,6 +80,32 @@ class SandboxOrg:
                 yield connection
         finally:
             self._revision += 1
+
+    def open_transaction(self) -> OpenTransaction:
+        """Begin a transaction that nobody sees until its `commit`; several may be open."""
+        return self.transactions.open()
+
+    def truth_at(
+        self,
+        object_name: str,
+        instant: str | datetime | None = None,
+        *,
+        commit: int | None = None,
+        include_deleted: bool = False,
+    ) -> dict[str, Row]:
+        """All records as of an instant of commit time (now if none is given), by Id."""
+        moment = stamp_text(instant) if isinstance(instant, datetime) else instant
+        return truth.at(
+            self, object_name, instant=moment, commit=commit, include_deleted=include_deleted
+        )
+
+    def versions(self, object_name: str, record_id: str) -> list[Row]:
+        """Every committed version of a record with its commit, oldest first."""
+        return truth.versions(self, object_name, record_id)
+
+    def forget_past(self, before: str | datetime) -> None:
+        """Drop the versions that were replaced before an instant."""
+        truth.forget(self, stamp_text(before) if isinstance(before, datetime) else before)
 
     # Records
 
@@ -148,8 +128,8 @@ class SandboxOrg:
                 made.extend(batch.insert(connection, chunk))
         return made
 
-    def _author(self, as_user: str | None) -> Author:
-        return Author(as_user or self.user_id, self.clock.stamp())
+    def _author(self, as_user: str | None, moves: str = "all") -> Author:
+        return Author(as_user or self.user_id, self.commits.stamp(), moves)
 
     def update(
         self,
@@ -157,34 +137,33 @@ class SandboxOrg:
         record_id: str,
         values: Mapping[str, Any],
         *,
+        stamps: str = "all",
         as_user: str | None = None,
     ) -> None:
-        """Change a record; its stamps move unless the values carry stamps of their own."""
+        """Change a record; its stamps move unless the values carry stamps of their own.
+
+        `stamps` says which: "all", "system" (SystemModstamp alone) or "none".
+        """
         definition = self.catalogue.object(object_name)
-        identifier = self._id(definition, record_id)
-        author = self._author(as_user)
-        [given] = resolved(definition, [values])
-        fields = {field.name: field for field in definition.fields}
-        columns = {name: [keeper(fields[name])(value)] for name, value in given.items()}
-        columns.pop("Id", None)
-        stamps = {
-            "LastModifiedDate": author.stamp,
-            "LastModifiedById": author.user,
-            "SystemModstamp": author.stamp,
-        }
-        for name, value in stamps.items():
-            if name in fields:
-                columns.setdefault(name, [value])
-        with self.transaction() as connection:
-            self._check_alive(connection, definition, identifier)
-            check_required(definition, columns)
-            check_unique(connection, definition, columns, [identifier])
-            check_references(connection, self, definition, columns)
-            connection.execute(
-                f"UPDATE {quoted(definition.name)} SET "
-                f"{', '.join(f'{quoted(name)} = ?' for name in columns)} WHERE Id = ?",
-                [*(column[0] for column in columns.values()), identifier],
-            )
+        editing.update(self, definition, record_id, values, self._author(as_user, stamps))
+
+    def update_all(
+        self,
+        object_name: str,
+        values: Mapping[str, Any],
+        matching: str = "",
+        *,
+        stamps: str = "all",
+        as_user: str | None = None,
+    ) -> int:
+        """Give all records that match the same values in one statement; returns how many.
+
+        `matching` is what follows FROM in a query: "WHERE City = 'Bonn' LIMIT 12000". With
+        `stamps="none"` and a stamp among the values, that many records share it.
+        """
+        definition = self.catalogue.object(object_name)
+        author = self._author(as_user, stamps)
+        return editing.update_all(self, definition, values, matching, author)
 
     def update_many(
         self,
@@ -206,19 +185,19 @@ class SandboxOrg:
         """Delete a record and what is deleted with it."""
         definition = self.catalogue.object(object_name)
         with self.transaction() as connection:
-            bins.delete(self, connection, definition, self._id(definition, record_id))
+            bins.delete(self, connection, definition, editing.own_id(definition, record_id))
 
     def undelete(self, object_name: str, record_id: str) -> None:
         """Bring a record back from the recycle bin."""
         definition = self.catalogue.object(object_name)
         with self.transaction() as connection:
-            bins.undelete(self, connection, definition, self._id(definition, record_id))
+            bins.undelete(self, connection, definition, editing.own_id(definition, record_id))
 
     def hard_delete(self, object_name: str, record_id: str) -> None:
         """Remove a record for good: queryAll no longer shows it, getDeleted still does."""
         definition = self.catalogue.object(object_name)
         with self.transaction() as connection:
-            bins.hard_delete(self, connection, definition, self._id(definition, record_id))
+            bins.hard_delete(self, connection, definition, editing.own_id(definition, record_id))
 
     def merge(self, object_name: str, winner: str, losers: list[str]) -> None:
         """Fold one or two records into another of the same object."""
@@ -252,24 +231,6 @@ class SandboxOrg:
             + (" WHERE IsDeleted = 'false'" if alive else "")
         )
         return int(row.fetchone()[0])
-
-    def _id(self, definition: ObjectDefinition, record_id: str) -> str:
-        identifier = identifiers.normalise(record_id)
-        if identifier is None or not identifier.startswith(definition.key_prefix):
-            raise malformed_id(record_id, f"{definition.label} ID")
-        return identifier
-
-    def _check_alive(
-        self, connection: sqlite3.Connection, definition: ObjectDefinition, identifier: str
-    ) -> None:
-        shown = "IsDeleted" if definition.soft_delete else "'false'"
-        row = connection.execute(
-            f"SELECT {shown} FROM {quoted(definition.name)} WHERE Id = ?", (identifier,)
-        ).fetchone()
-        if row is None:
-            raise not_found()
-        if row[0] == "true":
-            raise entity_is_deleted()
 
     # Definitions and limits
 

@@ -69,6 +69,7 @@ def add_functions(org: "SandboxOrg", connection: sqlite3.Connection) -> None:
         return None if value is None else orjson.dumps(value, default=float).decode()
 
     connection.create_function("org_fold", 1, _fold, deterministic=True)
+    connection.create_function("org_commit", 0, org.commits.number)
     connection.create_function("org_formula", 3, formula)
     connection.create_function("org_compound", 3, compound)
 
@@ -125,7 +126,7 @@ def record(org: "SandboxOrg", object_name: str, record_id: str) -> Row | None:
 def rows(org: "SandboxOrg", soql: str, *, include_deleted: bool = False) -> list[Row]:
     """All rows of a query as Python values, without attributes."""
     result = Result(org, compile_soql(org, soql, include_deleted=include_deleted))
-    return result.page(0, result.total, Shape(org, result.compiled, plainer))
+    return result.page(range(result.total), Shape(org, result.compiled, plainer))
 
 
 class Shape:
@@ -223,11 +224,13 @@ class Result:
             self.total = int(self._rows[0][0])
             self._rows = []
 
-    def page(self, start: int, size: int, shape: Shape) -> list[Row]:
+    def page(self, places: Sequence[int], shape: Shape) -> list[Row]:
         """The records at these places; a row that has gone for good since is left out."""
         if self.compiled.aggregate:
-            return [shape.record(row) for row in self._rows[start : start + size]]
-        numbers = self._numbers[start : start + size]
+            rows = self._rows
+            return [shape.record(rows[place]) for place in places if place < len(rows)]
+        count = len(self._numbers)
+        numbers = [self._numbers[place] for place in places if place < count]
         columns = ", ".join([*(one.sql for one in self.compiled.columns), *shape.extra_sql])
         found: dict[int, Sequence[Any]] = {}
         reader = self._org.store.reader()

@@ -18,6 +18,7 @@ from crm_pipeline.sandbox.salesforce.reading import Result, json_shape
 from crm_pipeline.sandbox.salesforce.schema import ObjectDefinition
 from crm_pipeline.sandbox.salesforce.soql_compiler import compile_soql
 from crm_pipeline.sandbox.salesforce.storage import quoted
+from crm_pipeline.sandbox.salesforce.wrong_pages import leaf
 
 OLDEST_VERSION, NEWEST_VERSION = 50, 66
 _SEASONS = ("Spring", "Summer", "Winter")
@@ -111,15 +112,17 @@ def query_more(call: Call) -> Response:
 
 def _page(call: Call, cursor: Cursor, start: int, name: str) -> dict[str, object]:
     result = cursor.result
-    shape = json_shape(call.org, result.compiled, call.root)
-    records = [] if result.compiled.count_only else result.page(start, cursor.size, shape)
-    end = start + cursor.size
-    body: dict[str, object] = {"totalSize": result.total, "done": True}
-    if end < result.total and not result.compiled.count_only:
+    if result.compiled.count_only:
+        page = leaf(call.fault, 0, 0, result.total)
+        return {"totalSize": page.total, "done": True, "records": []}
+    page = leaf(call.fault, start, cursor.size, result.total)
+    body: dict[str, object] = {"totalSize": page.total, "done": page.following is None}
+    if page.following is not None:
         name = name or call.server.cursors.open(result, cursor.size)
-        body["done"] = False
-        body["nextRecordsUrl"] = f"{call.root}/query/{name}-{end}"
-    body["records"] = records
+        locator = page.locator or f"{name}-{page.following}"
+        body["nextRecordsUrl"] = f"{call.root}/query/{locator}"
+    shape = json_shape(call.org, result.compiled, call.root)
+    body["records"] = result.page(page.places, shape)
     return body
 
 
@@ -146,7 +149,8 @@ def deleted(call: Call) -> Response:
     earliest = reader.execute(
         "SELECT min(deleted_at) FROM _sandbox_deletions WHERE object = ?", (definition.name,)
     ).fetchone()[0]
-    earliest = call.org.delete_log_since or earliest or stamp_text(start)
+    # A log that nobody trimmed has no gap, however late its first entry.
+    earliest = call.org.delete_log_since or min(earliest or stamp_text(start), stamp_text(start))
     if stamp_text(end) < earliest:
         raise OrgError("INVALID_REPLICATION_DATE", "endDate before org replication enabled date")
     rows = reader.execute(
@@ -191,7 +195,10 @@ def _window(call: Call, definition: ObjectDefinition) -> tuple[datetime, datetim
 
 
 def _covered(call: Call, end: datetime) -> str:
-    return _spoken(stamp_text(min(end, call.org.clock.now())))
+    """Until when the answer is complete: open transactions hold it back, as in the real org."""
+    covered = stamp_text(min(end, call.org.clock.now()))
+    begun = call.org.transactions.earliest_begin()
+    return _spoken(covered if begun is None else min(covered, begun))
 
 
 def _spoken(stamp: str) -> str:

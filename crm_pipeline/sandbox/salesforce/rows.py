@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from crm_pipeline.sandbox.salesforce import identifiers
 from crm_pipeline.sandbox.salesforce.calls import Call, Server, answer, nothing
+from crm_pipeline.sandbox.salesforce.editing import own_id
 from crm_pipeline.sandbox.salesforce.failures import (
     OrgError,
     entity_is_deleted,
-    malformed_id,
     no_such_column,
     not_found,
 )
@@ -33,14 +33,6 @@ def known(server: Server, name: str) -> ObjectDefinition:
         return server.org.catalogue.visible(name)
     except OrgError:
         raise not_found() from None
-
-
-def own_id(definition: ObjectDefinition, given: object) -> str:
-    """The 18-character Id of a record of this object."""
-    identifier = identifiers.normalise(given)
-    if identifier is None or not identifier.startswith(definition.key_prefix):
-        raise malformed_id(given, f"{definition.label} ID")
-    return identifier
 
 
 def permitted(
@@ -182,7 +174,7 @@ def fetched(call: Call, definition: ObjectDefinition, given: object, names: str 
         f"SELECT {wanted} FROM {definition.name} WHERE Id = '{identifier}'",
         include_deleted=True,
     )
-    found = Result(call.org, compiled).page(0, 1, json_shape(call.org, compiled, call.root))
+    found = Result(call.org, compiled).page(range(1), json_shape(call.org, compiled, call.root))
     if not found:
         raise not_found(
             f"Provided external ID field does not exist or is not accessible: {identifier}"

@@ -29,7 +29,7 @@ from crm_pipeline.sandbox.salesforce.calls import (
 from crm_pipeline.sandbox.salesforce.cursors import Cursors
 from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
 from crm_pipeline.sandbox.salesforce.faults import FaultPlan
-from crm_pipeline.sandbox.salesforce.gate import Gate
+from crm_pipeline.sandbox.salesforce.gate import FAULT, Gate
 from crm_pipeline.sandbox.salesforce.ledger import Ledger
 from crm_pipeline.sandbox.salesforce.org import SandboxOrg
 
@@ -167,6 +167,7 @@ def _endpoint(handlers: Handlers, server: Server) -> Callable[[Request], Awaitab
                 params=request.query_params,
                 headers=request.headers,
                 body=body,
+                fault=request.scope.get(FAULT),
             )
             response = await run_in_threadpool(handler, call)
         except OrgError as error:

@@ -130,6 +130,10 @@ class _Compiler:
             clauses += f" GROUP BY {terms}"
         if query.order_by:
             clauses += f" ORDER BY {', '.join(self._orderings())}"
+        elif self._org.row_order_seed is not None and not aggregate:
+            # A prime step through a prime circle: every row once, in no order that means anything.
+            seed = int(self._org.row_order_seed)
+            clauses += f" ORDER BY ({self._base}.rowid * 2654435761 + {seed}) % 4294967291"
         return Compiled(
             definition=self._definition,
             columns=columns,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from crm_pipeline.sandbox.salesforce.commits import Commits
 from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, ObjectDefinition
 
 _SYSTEM_TABLES = """
@@ -25,6 +26,10 @@ CREATE TABLE IF NOT EXISTS _sandbox_deletions (
     object TEXT NOT NULL, id TEXT NOT NULL, deleted_at TEXT NOT NULL, PRIMARY KEY (object, id)
 );
 CREATE INDEX IF NOT EXISTS _sandbox_deletions_when ON _sandbox_deletions (object, deleted_at);
+CREATE TABLE IF NOT EXISTS _sandbox_commits (
+    number INTEGER PRIMARY KEY, begun_at TEXT NOT NULL, committed_at TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS _sandbox_commits_when ON _sandbox_commits (committed_at);
 """
 
 
@@ -33,11 +38,29 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-class Store:
-    """The org's database file and its connections."""
+def past_table(definition: ObjectDefinition) -> str:
+    """The table, quoted for SQL, of an object's replaced versions."""
+    return quoted(f"_past.{definition.name}")
 
-    def __init__(self, path: Path | None, prepare: Callable[[sqlite3.Connection], None]) -> None:
+
+class Store:
+    """The org's database file and its connections.
+
+    `prepare` teaches a connection the org's functions; `commits` hears of every transaction's
+    end. With `keeps_past`, every version of a record that is replaced or removed is kept.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        prepare: Callable[[sqlite3.Connection], None],
+        commits: Commits,
+        *,
+        keeps_past: bool,
+    ) -> None:
         self._prepare = prepare
+        self._commits = commits
+        self.keeps_past = keeps_past
         if path is None:
             directory = Path(tempfile.mkdtemp(prefix="sandbox-org-"))
             self._cleanup = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
@@ -51,6 +74,7 @@ class Store:
         self._connections: list[sqlite3.Connection] = []
         self._writer = self._connect()
         self._writer.executescript("PRAGMA journal_mode = WAL;" + _SYSTEM_TABLES)
+        commits.load(self._writer)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -86,11 +110,12 @@ class Store:
             self._owner = threading.get_ident()
             try:
                 yield self._writer
+                self._commits.settle(self._writer, kept=True)
+                self._writer.execute("COMMIT")
             except BaseException:
                 self._writer.execute("ROLLBACK")
+                self._commits.settle(self._writer, kept=False)
                 raise
-            else:
-                self._writer.execute("COMMIT")
             finally:
                 self._owner = None
 
@@ -106,20 +131,39 @@ class Store:
         self._writer.execute("RELEASE nested")
 
     def ensure_table(self, definition: ObjectDefinition) -> None:
-        """Make the object's table, or add the columns it has not got yet."""
+        """Make the object's tables, or add the columns they have not got yet."""
         stored = [field for field in definition.fields if field.stored]
+        # _born is the commit that made the row.
+        own = {field.name: _column(field) for field in stored} | {"_born": "_born INTEGER"}
+        past = {name: column.removesuffix(_KEY) for name, column in own.items()}
+        past["_until"] = "_until INTEGER"
         with self.writing() as connection:
-            columns = ", ".join(_column(field) for field in stored)
-            connection.execute(f"CREATE TABLE IF NOT EXISTS {quoted(definition.name)} ({columns})")
-            rows = connection.execute(f"PRAGMA table_info({quoted(definition.name)})")
-            present = {row[1] for row in rows}
-            for field in stored:
-                if field.name not in present:
-                    connection.execute(
-                        f"ALTER TABLE {quoted(definition.name)} ADD COLUMN {_column(field)}"
-                    )
+            _ensure_columns(connection, quoted(definition.name), own)
             for field in _indexed(definition, stored):
                 self._index(connection, definition, field)
+            if self.keeps_past:
+                _ensure_columns(connection, past_table(definition), past)
+                connection.execute(
+                    f"CREATE INDEX IF NOT EXISTS {quoted(f'_past.{definition.name}._until')} "
+                    f"ON {past_table(definition)} (_until)"
+                )
+            self._triggers(connection, definition, list(own))
+
+    def _triggers(
+        self, connection: sqlite3.Connection, definition: ObjectDefinition, columns: list[str]
+    ) -> None:
+        """Copy aside what an UPDATE or DELETE replaces."""
+        names = ", ".join(quoted(one) for one in columns)
+        olds = ", ".join(f"OLD.{quoted(one)}" for one in columns)
+        for event in ("UPDATE", "DELETE"):
+            name = quoted(f"{definition.name}.{event.lower()}")
+            connection.execute(f"DROP TRIGGER IF EXISTS {name}")
+            if self.keeps_past:
+                connection.execute(
+                    f"CREATE TRIGGER {name} AFTER {event} ON {quoted(definition.name)} BEGIN "
+                    f"INSERT INTO {past_table(definition)} ({names}, _until) "
+                    f"VALUES ({olds}, org_commit()); END"
+                )
 
     def _index(
         self, connection: sqlite3.Connection, definition: ObjectDefinition, field: FieldDefinition
@@ -175,9 +219,20 @@ class Store:
             self._cleanup()
 
 
+_KEY = " PRIMARY KEY"
+
+
 def _column(field: FieldDefinition) -> str:
     kind = "INTEGER" if field.type == "int" else "TEXT"
-    return f"{quoted(field.name)} {kind}{' PRIMARY KEY' if field.name == 'Id' else ''}"
+    return f"{quoted(field.name)} {kind}{_KEY if field.name == 'Id' else ''}"
+
+
+def _ensure_columns(connection: sqlite3.Connection, table: str, columns: dict[str, str]) -> None:
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(columns.values())})")
+    present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+    for name, column in columns.items():
+        if name not in present:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
 
 
 def _indexed(

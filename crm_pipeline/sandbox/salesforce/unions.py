@@ -28,7 +28,7 @@ def merge(org: "SandboxOrg", object_name: str, winner: str, losers: list[str]) -
     if not definition.mergeable or not 1 <= len(losers) <= _MOST_LOSERS or winner in losers:
         raise OrgError("INVALID_OPERATION", f"{definition.name} records cannot be merged so")
     with org.transaction() as connection:
-        stamp = org.clock.stamp()
+        stamp = org.commits.stamp()
         org.update(object_name, winner, {})
         for loser in losers:
             org.update(object_name, loser, {"MasterRecordId": winner})

@@ -27,10 +27,14 @@ Columns = dict[str, Sequence[Stored]]
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who writes, and when: the same for every row of a batch."""
+    """Who writes, and when: the same for every row of a batch.
+
+    `moves` says which stamps an edit moves; new records get them all.
+    """
 
     user: str
     stamp: str
+    moves: str = "all"
 
 
 class Batch:
@@ -61,6 +65,7 @@ class Batch:
         check_required(self._definition, columns)
         check_unique(connection, self._definition, columns, identifiers_)
         check_references(connection, self._org, self._definition, columns)
+        columns["_born"] = [self._org.commits.number()] * len(rows)
         names = ", ".join(quoted(name) for name in columns)
         marks = ", ".join("?" * len(columns))
         connection.executemany(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from crm_pipeline.errors import UsageError
+from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.sandbox.salesforce.living import apply_burst
 from crm_pipeline.sync.reference import REFERENCE_DATASETS, sync_reference_dataset
 from crm_pipeline_tests.house import House, all_objects
@@ -87,7 +88,7 @@ def test_a_full_sync_over_a_live_table_finds_hard_deleted_records(house: House) 
     house.org.clock.advance(seconds=86_400)
     assert house.full("Task")["Task"].deleted == 1
     assert house.query(f"SELECT _vanished FROM salesforce.task WHERE id = '{gone}'") == [
-        ("not_visible",)
+        ("deleted",)
     ]
 
 
@@ -136,11 +137,13 @@ def test_s19_only_mapped_fields_are_ever_requested(house: House) -> None:
     house.configure(objects={"Lead": {"fields": ["LastName", {"Email": "email_address"}]}})
     house.full()
     columns = house.query(
-        "SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute"
+        "SELECT attname FROM pg_attribute"
         " WHERE attrelid = 'salesforce.lead'::regclass AND attnum > 0 AND NOT attisdropped"
+        " ORDER BY attnum"
     )
-    assert columns == [
-        ("id,lastname,email_address,_modstamp,_synced_at,_deleted_at,_vanished,_merged_into",)
+    assert [name for (name,) in columns] == [
+        *("id", "lastname", "email_address", "_modstamp", "_converted_into"),
+        *("_synced_at", "_deleted_at", "_vanished", "_merged_into", "_restored_at"),
     ]
 
 
@@ -154,16 +157,17 @@ def test_a_relationship_path_fills_a_column_of_its_own(house: House) -> None:
     assert {k: v["account_name"] for k, v in house.table("Contact").items()} == accounts
 
 
-def test_c1_a_newly_mapped_field_is_announced_until_a_full_sync_has_filled_it(
+def test_c1_a_newly_mapped_field_is_announced_until_a_refresh_has_filled_it(
     house: House,
 ) -> None:
     house.configure(objects={"Lead": {"fields": ["LastName"]}})
     house.full()
     house.configure(objects={"Lead": {"fields": ["LastName", "Company"]}})
-    due = house.sync_once("Lead").full_sync_due_reason
-    assert due == "newly mapped and not yet filled for older rows: Company"
-    assert house.query("SELECT status FROM crm_sync.sync_status") == [("full sync due",)]
-    assert house.full()["Lead"].full_sync_due_reason is None
+    due = house.sync_once("Lead").due_reason
+    assert due is not None
+    assert "Company (fill them: crm-pipeline sync refresh --objects Lead)" in due
+    assert house.query("SELECT status FROM crm_sync.sync_status") == [("refresh due",)]
+    assert house.sync(SyncMode.REFRESH)["Lead"].due_reason is None
     house.assert_in_step()
 
 

@@ -15,6 +15,7 @@ from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.warehouse import ledger, merge, staging
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.schema import TableShape, table_shape
+from crm_pipeline.warehouse.tables import table_is_live
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -95,7 +96,7 @@ class Bench:
                 fingerprint="f",
                 changed_since=None,
             )
-            is_live = merge.table_is_live(connection, self.shape)
+            is_live = table_is_live(connection, self.shape)
             staging.create_staging(
                 connection, self.shape, attempt.staging_table, becomes_live=not is_live
             )
@@ -139,7 +140,7 @@ class Bench:
         self.land(attempt, self.page(*rows))
         with self.warehouse.connect() as connection:
             merge.key_staging(connection, self.shape, attempt.staging_table)
-            if merge.table_is_live(connection, self.shape):
+            if table_is_live(connection, self.shape):
                 return merge.merge(connection, self.shape, attempt, absence=absence)
             return merge.publish(connection, self.shape, attempt.staging_table)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from crm_pipeline.warehouse import staging
 from crm_pipeline.warehouse.merge import Absence, Merged
 from crm_pipeline.warehouse.schema import fit_table
+from crm_pipeline.warehouse.scope import create_scope, note_not_found
 from crm_pipeline_tests.integration.warehouse.conftest import Bench, at
 
 
@@ -21,7 +21,7 @@ def test_the_first_full_sync_is_renamed_into_place_with_key_comments_and_bookkee
     ]
     assert columns == [
         *("id", "name", "employees", "revenue", "bornon", "istarget", "callat", "_modstamp"),
-        *("_synced_at", "_deleted_at", "_vanished", "_merged_into"),
+        *("_synced_at", "_deleted_at", "_vanished", "_merged_into", "_restored_at"),
     ]
     assert bench.query(
         "SELECT conname, col_description('salesforce.lead'::regclass, 1),"
@@ -108,13 +108,13 @@ def test_b9_a_record_that_left_the_filter_is_marked_and_stale_pages_do_not_bring
 ) -> None:
     bench.merge(bench.row("in"), bench.row("out"), bench.row("lost"))
     with bench.warehouse.connect() as connection:
-        scope = bench.shape.narrowed_to_scope()
-        staging.create_staging(connection, scope, "scope", becomes_live=False)
+        create_scope(connection, bench.shape.narrowed(), "scope")
         connection.execute(
-            "INSERT INTO crm_staging.scope"
-            " VALUES ('out', %(new)s), ('in', %(new)s), ('lost', NULL)",
+            "INSERT INTO crm_staging.scope (id, _modstamp)"
+            " VALUES ('out', %(new)s), ('in', %(new)s)",
             {"new": at(7)},
         )
+        note_not_found(connection, bench.shape, "scope", ["in", "lost"])
     absence = Absence(scope_table="scope")
     assert bench.merge(bench.row("in", SystemModstamp=at(7)), absence=absence).deleted == 2
     assert bench.merge(bench.row("out", SystemModstamp=at(6))) == Merged(0, 0, 0)

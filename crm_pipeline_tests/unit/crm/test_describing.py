@@ -17,7 +17,6 @@ from crm_pipeline.crm.salesforce.connector import SalesforceConnector
 from crm_pipeline.crm.salesforce.describe import description_of
 from crm_pipeline.crm.salesforce.fields import value_type_of
 from crm_pipeline.crm.salesforce.json_rows import RowWriter, decoded
-from crm_pipeline.crm.salesforce.usage import UsageMeter
 from crm_pipeline.errors import ConfigurationError, ObjectUnavailable, TransientError
 from crm_pipeline.model.objects import CrmField, CrmObject, ValueType
 
@@ -132,19 +131,6 @@ def test_broken_json_is_repeated_and_not_repeated_to_anybody(body: bytes) -> Non
     with pytest.raises(TransientError) as caught:
         decoded(body)
     assert caught.value.__cause__ is caught.value.__context__ is None
-
-
-def test_limits_are_read_beside_those_of_the_app() -> None:
-    meter = UsageMeter(50)
-    meter.note({"Sforce-Limit-Info": "api-usage=25/5000; per-app-api-usage=17/250(appName=x)"})
-    assert (meter.report().used_today, meter.report().daily_limit) == (25, 5000)
-    meter.note({"Sforce-Limit-Info": "per-app-api-usage=17/250(appName=x)", "Date": "rubbish"})
-    assert meter.report().used_today == 25
-    assert meter.server_time is None
-    meter.check_budget()
-    meter.note({"Sforce-Limit-Info": "api-usage=2500/5000"})
-    with pytest.raises(TransientError, match="2,500 of 5,000"):
-        meter.check_budget()
 
 
 def environment() -> Environment:

@@ -1,0 +1,115 @@
+"""Rows that should have come and did not: asking the CRM what became of their records.
+
+Its log of deletions is asked first, for it answers for thousands at once; then some ids one by one,
+for only the CRM can tell a record that left the filter from one that we may not see any more.
+
+Belongs here: whom to ask, how much, and in which order. Does not belong here: marking the rows
+(warehouse/merge.py).
+"""
+
+from datetime import datetime, timedelta
+
+from crm_pipeline.crm.port import CrmConnector
+from crm_pipeline.errors import ReadExpired
+from crm_pipeline.sync.plan import SyncPlan
+from crm_pipeline.sync.questions import batched
+from crm_pipeline.sync.reading import PageLander
+from crm_pipeline.warehouse import ledger, merge, scope
+from crm_pipeline.warehouse.tables import table_is_live
+
+IDS_TO_ASK_FOR = 2_000
+DELETIONS_FORGOTTEN_AFTER = timedelta(days=15)
+"""A CRM keeps deleted records and its log of them that long at most."""
+_IDS_PER_STATEMENT = 10_000
+
+
+def look_before(
+    plan: SyncPlan, attempt: ledger.SyncAttempt, lander: PageLander, connector: CrmConnector
+) -> bool:
+    """Before the records are read: who changed whether or not they pass the filter, who is gone.
+
+    Returns:
+        Whether there is a scope table now.
+
+    Raises:
+        ReadExpired: the log of deletions does not reach back far enough.
+    """
+    if plan.looks_beyond_filter:
+        lander.read_scope(plan.request(attempt), plan.shape, attempt.scope_table)
+    if plan.asks_delete_log:
+        with lander.warehouse.connect() as connection:
+            scope.create_scope(connection, plan.shape.narrowed(), attempt.scope_table)
+            state = ledger.read_state(connection, plan.name)
+        assert state is not None, "its attempt is open"
+        since = state.deletions_through or attempt.changed_since
+        assert since is not None, "a differential has a watermark"
+        _land_deletions(plan, attempt, lander, connector, since)
+    return plan.looks_beyond_filter or plan.asks_delete_log
+
+
+def look_after(
+    plan: SyncPlan, attempt: ledger.SyncAttempt, lander: PageLander, connector: CrmConnector
+) -> bool:
+    """After the records were read: what became of the live rows that were not among them.
+
+    Returns:
+        Whether there is a scope table now.
+    """
+    with lander.warehouse.connect() as connection:
+        if not table_is_live(connection, plan.shape):
+            return False
+        if plan.counts_everything:
+            if not merge.has_absent(connection, plan.staged_shape, attempt):
+                return False
+            scope.create_scope(connection, plan.shape.narrowed(), attempt.scope_table)
+        elif not scope.has_not_found(connection, attempt.scope_table):
+            return True
+    _ask_log(plan, attempt, lander, connector)
+    if plan.counts_everything and plan.selection.record_filter is not None:
+        with lander.warehouse.connect() as connection:
+            unknown = merge.absent_ids(
+                connection,
+                plan.staged_shape,
+                attempt,
+                known_in=attempt.scope_table,
+                limit=IDS_TO_ASK_FOR,
+            )
+        lander.extend_scope(plan.request(attempt), plan.shape, attempt.scope_table, unknown)
+    return True
+
+
+def _ask_log(
+    plan: SyncPlan, attempt: ledger.SyncAttempt, lander: PageLander, connector: CrmConnector
+) -> None:
+    """Let the log of deletions name those that are gone for good, as far back as it reaches."""
+    if not plan.selection.crm_object.has_delete_log:
+        return
+    with lander.warehouse.connect() as connection:
+        state = ledger.read_state(connection, plan.name)
+    if state is None or state.deletions_through is None:
+        return
+    as_far_as_it_reaches = (
+        connector.server_time() - DELETIONS_FORGOTTEN_AFTER + timedelta(minutes=5)
+    )
+    since = max(state.deletions_through, as_far_as_it_reaches)
+    try:
+        _land_deletions(plan, attempt, lander, connector, since)
+    except ReadExpired:
+        return  # those rows are said to be invisible, which is all that is known
+
+
+def _land_deletions(
+    plan: SyncPlan,
+    attempt: ledger.SyncAttempt,
+    lander: PageLander,
+    connector: CrmConnector,
+    since: datetime,
+) -> None:
+    lander.check_interrupts()
+    now = connector.server_time()
+    ids = [
+        record_id for record_id, _ in connector.deleted_since(plan.selection.crm_object, since, now)
+    ]
+    with lander.warehouse.connect() as connection:
+        for batch in batched(ids, _IDS_PER_STATEMENT):
+            scope.note_gone(connection, plan.shape, attempt.scope_table, batch)
