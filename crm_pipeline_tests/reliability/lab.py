@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import md5
 from typing import Any
 
 import psycopg
@@ -66,11 +67,12 @@ class Lab:
     org: SandboxOrg
     served: RunningOrg
     place: Place
+    transport: str = "auto"
 
     def at(self, database: str, **changes: Any) -> "Lab":
         """The same org with another database, or other settings."""
         place = replace(self.place, database_url=self.server.url(database), **changes)
-        return Lab(self.server, self.org, self.served, place)
+        return replace(self, place=place)
 
     def connect(self) -> psycopg.Connection:
         """To look into the warehouse."""
@@ -81,6 +83,11 @@ class Lab:
         with psycopg.connect(self.place.database_url) as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             return seen(connection, name)
+
+    def rows(self, name: str) -> dict[str, str]:
+        """The rows of a table by id, each as text."""
+        with self.connect() as connection:
+            return dict(compared_rows(connection, name) or ())
 
     def truth(self, name: str) -> dict[str, dict[str, Any]]:
         """What the live rows of a table must be, from the org itself."""
@@ -130,28 +137,34 @@ def differences(
 
 def seen(connection: psycopg.Connection, name: str) -> Seen:
     """The same within a transaction of the caller's."""
-    watermark = connection.execute(
+    found = connection.execute(
         "SELECT watermark FROM crm_sync.object_state WHERE object_name = %s", [name]
     ).fetchone()
+    watermark = found[0] if found else None
+    rows = compared_rows(connection, name)
+    if rows is None:
+        return Seen("", 0, watermark)
+    return Seen(md5(repr(rows).encode(), usedforsecurity=False).hexdigest(), len(rows), watermark)
+
+
+def compared_rows(connection: psycopg.Connection, name: str) -> list[tuple[str, str]] | None:
+    """Every row as text, without what comes from the warehouse's clock; None without a table."""
     columns = connection.execute(
         "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0"
         " AND NOT attisdropped ORDER BY attname",
         [f"salesforce.{name.lower()}"],
     ).fetchall()
-    mark = watermark[0] if watermark else None
     if not columns:
-        return Seen("", 0, mark)
+        return None
     cells = sql.SQL(", ").join(
         sql.Identifier(column) for (column,) in columns if column not in _NOT_COMPARED
     )
-    row = connection.execute(
+    return connection.execute(
         sql.SQL(
-            "SELECT count(*), md5(coalesce(string_agg(ROW({cells}, _deleted_at IS NULL)::text, '|'"
-            " ORDER BY id), '')) FROM salesforce.{table}"
+            "SELECT id::text, ROW({cells}, _deleted_at IS NULL)::text FROM salesforce.{table}"
+            " ORDER BY id"
         ).format(cells=cells, table=sql.Identifier(name.lower()))
-    ).fetchone()
-    assert row is not None
-    return Seen(str(row[1]), int(row[0]), mark)
+    ).fetchall()
 
 
 @contextmanager
@@ -176,7 +189,7 @@ def lab(
                 server.url(database),
                 settings_text(objects(transport)),
             )
-            yield Lab(server, org, served, place)
+            yield Lab(server, org, served, place, transport)
     finally:
         rest._BATCH_SIZE = paged
         org.close()
