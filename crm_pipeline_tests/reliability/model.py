@@ -346,8 +346,7 @@ class Life(RuleBasedStateMachine):
         """The promises that hold after every act."""
         with self.warehouse.connect() as connection:
             rows = connection.execute(
-                "SELECT id, _modstamp, _deleted_at IS NULL"
-                f" FROM salesforce.{name.lower()}".encode()
+                f"SELECT id, _modstamp, _deleted_at IS NULL FROM salesforce.{name.lower()}".encode()
             ).fetchall()
             mark = connection.execute(
                 "SELECT watermark FROM crm_sync.object_state WHERE object_name = %s", [name]
@@ -427,7 +426,9 @@ class Life(RuleBasedStateMachine):
         return (gone,) if passes else (gone, "left_filter")
 
 
-def live_many_lives(server: ProofServer, *, lives: int, steps: int, number: int) -> None:
+def live_many_lives(
+    server: ProofServer, *, lives: int, steps: int, number: int, shrink: bool = True
+) -> None:
     """So many sequences of so many steps; the same number makes the same ones.
 
     Raises:
@@ -444,7 +445,7 @@ def live_many_lives(server: ProofServer, *, lives: int, steps: int, number: int)
             database=None,
             derandomize=False,
             report_multiple_bugs=False,
-            phases=(Phase.explicit, Phase.generate, Phase.shrink),
+            phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
             suppress_health_check=list(HealthCheck),
             print_blob=False,
         ),

@@ -72,7 +72,13 @@ class Blow:
 
 @dataclass(frozen=True)
 class Order:
-    """What a child is to do."""
+    """What a child is to do.
+
+    Attributes:
+        records_calls: answer with the name of every function that was called.
+        server_home: of the PostgreSQL that a blow may stop.
+        stays: no child; the server itself does it, as a process that lives for weeks would.
+    """
 
     place: Place
     act: Act
@@ -80,6 +86,7 @@ class Order:
     blow: Blow | None = None
     records_calls: bool = False
     server_home: str = ""
+    stays: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,11 @@ class Victims:
         """Both."""
         self.begin(order)
         return self.end()
+
+    def memory(self) -> int:
+        """Resident memory of the server itself, in kB."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
 
     def close(self) -> None:
         """End the server."""
@@ -162,7 +174,12 @@ def serve() -> None:
             Blow(**told["blow"]) if told["blow"] else None,
             told["records_calls"],
             told["server_home"],
+            told["stays"],
         )
+        if order.stays:
+            _say(answers, {"pid": os.getpid()})
+            _say(answers, {"status": _carried_out(order), "calls": ()})
+            continue
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -174,6 +191,15 @@ def serve() -> None:
             words = pipe.read()
         _, status = os.waitpid(pid, 0)
         _say(answers, _ended(words, status))
+
+
+def _carried_out(order: Order) -> str:
+    try:
+        with engine_at(order.place) as engine:
+            order.act.run(engine, order.run_id)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "committed"
 
 
 def _ended(words: bytes, status: int) -> dict[str, Any]:
