@@ -89,6 +89,14 @@ class Lab:
         with self.connect() as connection:
             return dict(compared_rows(connection, name) or ())
 
+    def marks(self, name: str) -> dict[str, str | None]:
+        """How each row vanished; None for those that live."""
+        statement = sql.SQL("SELECT id, _vanished FROM salesforce.{}")
+        with self.connect() as connection:
+            return dict(
+                connection.execute(statement.format(sql.Identifier(name.lower()))).fetchall()
+            )
+
     def truth(self, name: str) -> dict[str, dict[str, Any]]:
         """What the live rows of a table must be, from the org itself."""
         fields = ("Id", *FIELDS[name])
