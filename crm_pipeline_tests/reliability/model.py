@@ -421,7 +421,8 @@ class Life(RuleBasedStateMachine):
             return ("deleted", "merged", "left_filter", "not_visible")
         passes = name != "Lead" or record["Is_Target__c"]
         if not record["IsDeleted"]:
-            return (None,) if passes else ("left_filter",)
+            # A tombstone keeps its first mark when its record comes back outside the filter.
+            return (None,) if passes else ("left_filter", "deleted", "merged", "not_visible")
         gone = "merged" if record.get("MasterRecordId") else "deleted"
         return (gone,) if passes else (gone, "left_filter")
 

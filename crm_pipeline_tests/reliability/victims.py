@@ -91,10 +91,16 @@ class Order:
 
 @dataclass(frozen=True)
 class End:
-    """How a child ended: `committed`, the sentence of its error, or a signal."""
+    """How a child ended: `committed`, the sentence of its error, or a signal.
+
+    Attributes:
+        calls: names of functions, if the order asked for them.
+        peak_kb: the most memory that it had, with what it shares with the warm server.
+    """
 
     status: str
     calls: tuple[str, ...] = ()
+    peak_kb: int = 0
 
 
 class Victims:
@@ -113,7 +119,7 @@ class Victims:
     def end(self) -> End:
         """Wait for the child."""
         answer = self._read()
-        return End(answer["status"], tuple(answer["calls"]))
+        return End(answer["status"], tuple(answer["calls"]), answer.get("peak", 0))
 
     def carry_out(self, order: Order) -> End:
         """Both."""
@@ -189,8 +195,8 @@ def serve() -> None:
         _say(answers, {"pid": pid})
         with os.fdopen(reading, "rb") as pipe:
             words = pipe.read()
-        _, status = os.waitpid(pid, 0)
-        _say(answers, _ended(words, status))
+        _, status, used = os.wait4(pid, 0)
+        _say(answers, {**_ended(words, status), "peak": used.ru_maxrss})
 
 
 def _carried_out(order: Order) -> str:
