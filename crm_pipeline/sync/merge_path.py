@@ -297,6 +297,7 @@ def _outcome(
         updated=merged.updated,
         deleted=merged.deleted,
         rejected=attempt.rejected,
+        replaced_characters=attempt.replaced_characters,
         watermark_before=state.watermark,
         watermark_after=completeness.watermark,
         api_calls=attempt.api_calls + spent.api_calls,

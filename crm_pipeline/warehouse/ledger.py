@@ -60,6 +60,7 @@ class SyncAttempt:
     expected_records: int | None
     records_read: int
     rejected: int
+    replaced_characters: int
     api_calls: int
     seconds: float
     started_at: datetime
@@ -92,12 +93,13 @@ class LandedPages:
     keys: tuple[str, ...]
     records: int
     rejected: int
+    replaced_characters: int
 
 
 _ATTEMPT_COLUMNS: LiteralString = (
     "sync_run_id, run_id, object_name, mode, status, fingerprint, read_token, read_started_at,"
     " changed_since, transport, transport_reason, expected_records, records_read, rejected,"
-    " api_calls, seconds, started_at, staged_at, scope_records"
+    " replaced_characters, api_calls, seconds, started_at, staged_at, scope_records"
 )
 
 
@@ -266,14 +268,15 @@ def note_read(
 def landed_pages(connection: psycopg.Connection, attempt: SyncAttempt) -> LandedPages:
     """What is in staging already, in landing order."""
     rows = connection.execute(
-        "SELECT page_key, records, rejected FROM crm_sync.checkpoint"
+        "SELECT page_key, records, rejected, replaced_characters FROM crm_sync.checkpoint"
         " WHERE sync_run_id = %s ORDER BY ordinal",
         [attempt.sync_run_id],
     ).fetchall()
     return LandedPages(
-        keys=tuple(str(key) for key, _, _ in rows),
-        records=sum(int(records) for _, records, _ in rows),
-        rejected=sum(int(rejected) for _, _, rejected in rows),
+        keys=tuple(str(row[0]) for row in rows),
+        records=sum(int(row[1]) for row in rows),
+        rejected=sum(int(row[2]) for row in rows),
+        replaced_characters=sum(int(row[3]) for row in rows),
     )
 
 
@@ -302,11 +305,13 @@ def note_staged(
         connection,
         "UPDATE crm_sync.sync_run SET status = 'staged', staged_at = now(),"
         " scope_records = %(scope)s, records_read = %(read)s,"
-        " rejected = %(rejected)s, api_calls = api_calls + %(calls)s,"
-        " seconds = seconds + %(seconds)s WHERE sync_run_id = %(id)s RETURNING ",
+        " rejected = %(rejected)s, replaced_characters = %(replaced)s,"
+        " api_calls = api_calls + %(calls)s, seconds = seconds + %(seconds)s"
+        " WHERE sync_run_id = %(id)s RETURNING ",
         {
             "read": landed.records + landed.rejected,
             "rejected": landed.rejected,
+            "replaced": landed.replaced_characters,
             "scope": scope_records,
             "calls": spent.api_calls,
             "seconds": spent.seconds,
@@ -468,8 +473,9 @@ def outcomes_of(warehouse: Warehouse, run_id: str) -> list[dict[str, object]]:
         cursor = connection.cursor(row_factory=dict_row)
         return cursor.execute(
             "SELECT r.object_name, s.table_name, r.mode, r.status, r.records_read, r.inserted,"
-            " r.updated, r.deleted, r.rejected, r.watermark_before, r.watermark_after,"
-            " r.api_calls, r.seconds, r.transport, r.transport_reason, r.error"
+            " r.updated, r.deleted, r.rejected, r.replaced_characters,"
+            " r.watermark_before, r.watermark_after, r.api_calls, r.seconds, r.transport,"
+            " r.transport_reason, r.error"
             " FROM crm_sync.sync_run r LEFT JOIN crm_sync.object_state s USING (object_name)"
             " WHERE r.run_id = %s ORDER BY r.sync_run_id",
             [run_id],

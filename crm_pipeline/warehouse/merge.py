@@ -26,11 +26,12 @@ from crm_pipeline.warehouse.schema import (
     comment_table,
     grant_to_analysts,
     guard_rows,
+    is_relation,
     staging_identifier,
 )
 from crm_pipeline.warehouse.tables import count_live_rows
 
-_MOST_SUSPECTS_BY_ID = 10_000
+MOST_SUSPECTS_BY_ID = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +126,14 @@ def publish(connection: psycopg.Connection, shape: TableShape, staging_table: st
     connection.execute(
         sql.SQL("ALTER TABLE {} RENAME TO {}").format(moved, sql.Identifier(shape.table))
     )
-    connection.execute(
-        sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
-            shape.qualified,
-            sql.Identifier(f"{staging_table}_pkey"),
-            sql.Identifier(f"{shape.table}_pkey"[-63:]),
+    key = f"{shape.table}_pkey"[-63:]
+    # A table that the operator has renamed away still has that name on its key.
+    if not is_relation(connection, sql.Identifier(shape.schema, key)):
+        connection.execute(
+            sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
+                shape.qualified, sql.Identifier(f"{staging_table}_pkey"), sql.Identifier(key)
+            )
         )
-    )
     guard_rows(connection, shape)
     comment_table(connection, shape)
     grant_to_analysts(connection, shape.qualified)
@@ -190,7 +192,7 @@ def take_census(
     connection.execute(statements.collect_suspects(watermark))
     rows = connection.execute("SELECT finding, count(*) FROM pg_temp.suspect GROUP BY 1").fetchall()
     findings = {str(finding): int(count) for finding, count in rows}
-    is_few = sum(findings.values()) <= _MOST_SUSPECTS_BY_ID
+    is_few = sum(findings.values()) <= MOST_SUSPECTS_BY_ID
     ids = connection.execute("SELECT id FROM pg_temp.suspect").fetchall() if is_few else []
     oldest = connection.execute("SELECT min(stamp) FROM pg_temp.suspect").fetchone()
     suspects = Suspects(findings, tuple(str(one[0]) for one in ids), oldest[0] if oldest else None)

@@ -281,7 +281,7 @@ def test_updated_and_deleted_say_what_changed_in_a_window(
     assert updated["latestDateCovered"] == "2026-03-02T12:00:00.000+0000"
     assert {one["id"] for one in deleted["deletedRecords"]} == {binned, gone}
     assert deleted["deletedRecords"][0]["deletedDate"] == "2026-03-02T12:00:00.000+0000"
-    assert deleted["earliestDateAvailable"] == "2026-03-02T11:00:00.000+0000"
+    assert deleted["earliestDateAvailable"] == "2026-03-02T11:00:00.000+0000", "nothing is lost"
 
 
 def test_windows_are_checked(client: Client, noon_org: SandboxOrg) -> None:

@@ -66,6 +66,7 @@ class RestPage:
     key: str
     columns: tuple[str, ...]
     record_count: int
+    replaced_characters: int
     rows: bytes = field(repr=False)
 
     def chunks(self) -> Iterator[bytes]:
@@ -184,14 +185,15 @@ class RestRead:
     def _page(self, records: Sequence[Row]) -> RestPage:
         id_field = self._request.crm_object.id_field
         try:
-            rows = self._writer.rows(records)
+            rows, replaced = self._writer.rows(records)
             self._last_id = str(records[-1][id_field])
         except (KeyError, TypeError):
-            rows = b""
+            rows, replaced = b"", 0
         if not rows:
             raise TransientError("Salesforce sent records without the requested fields.")
         self._count += len(records)
-        return RestPage(f"{self._last_id}+{self._count}", self._request.fields, len(records), rows)
+        key = f"{self._last_id}+{self._count}"
+        return RestPage(key, self._request.fields, len(records), replaced, rows)
 
     def _after(self, answer: Answer) -> Answer | None:
         received = self._count - self._begun_at

@@ -9,7 +9,7 @@ import binascii
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -88,7 +88,8 @@ class Jobs:
     """All query jobs of an org, run by two background threads.
 
     `hold` keeps new jobs waiting in UploadComplete, so that tests can see every state;
-    `fail_next` makes the next job end Failed with that message.
+    `fail_next` makes the next job end Failed with that message; the next `stick_next` jobs stay
+    InProgress for ever, the next `empty_next` find no rows.
     """
 
     def __init__(self, org: "SandboxOrg", directory: Path | None = None) -> None:
@@ -102,6 +103,8 @@ class Jobs:
         self._closed = False
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="bulk")
         self.fail_next = ""
+        self.stick_next = 0
+        self.empty_next = 0
 
     def hold(self) -> None:
         """Let new jobs wait."""
@@ -141,11 +144,25 @@ class Jobs:
         with self._lock:
             self._jobs.pop(job.id, None)
 
+    def act(self, job: Job, state: str, error: str = "") -> None:
+        """What an administrator does to a job: any state, or `Deleted`."""
+        if state == "Deleted":
+            self.forget(job)
+        if state != "JobComplete":
+            job.result = None
+        job.state, job.error, job.touched = state, error, self._org.clock.now()
+
     def _run(self, job: Job, compiled: Compiled) -> None:
         self._open.wait()
         if self._closed or job.state != "UploadComplete":
             return
         job.state, job.touched = "InProgress", self._org.clock.now()
+        if self.stick_next > 0:
+            self.stick_next -= 1
+            return
+        if self.empty_next > 0:
+            self.empty_next -= 1
+            compiled = replace(compiled, window=" LIMIT 0")
         begun = monotonic()
         try:
             if self.fail_next:
@@ -154,14 +171,16 @@ class Jobs:
             produced = self._files.result(
                 compiled,
                 carriage=job.line_ending == "CRLF",
-                stopped=lambda: self._closed or job.state == "Aborted",
+                stopped=lambda: self._closed or job.state != "InProgress",
             )
         except Exception as error:
+            if job.state != "InProgress":
+                return
             job.error, job.state = str(error), "Failed"
             return
         job.milliseconds = int((monotonic() - begun) * 1000)
         job.touched = self._org.clock.now()
-        if produced is not None and job.state != "Aborted":
+        if produced is not None and job.state == "InProgress":
             job.result = produced
             job.state = "JobComplete"
 
@@ -185,7 +204,9 @@ def create(call: Call) -> Response:
         raise OrgError("INVALIDJOB", "this sandbox writes COMMA only")
     if body.get("contentType", "CSV") != "CSV":
         raise OrgError("INVALIDJOB", f"Unsupported content type: {body['contentType']}")
-    compiled = compile_soql(call.org, str(soql), include_deleted=operation == "queryAll")
+    compiled = compile_soql(
+        call.org, str(soql), include_deleted=operation == "queryAll", as_user=True
+    )
     _check_supported(compiled)
     job = Job(
         id=call.server.jobs.next_id(),

@@ -6,7 +6,7 @@ security. Does not belong here: the tables behind them (storage.py), describe's 
 
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -19,6 +19,7 @@ from crm_pipeline.sandbox.salesforce.schema import (
 )
 from crm_pipeline.sandbox.salesforce.storage import Store
 
+Access = Literal["hidden", "masked", "read_only"]
 _KEPT = "catalogue"
 
 
@@ -33,7 +34,7 @@ class Catalogue:
         self._store = store
         self._objects: dict[str, ObjectDefinition] = {}
         self._visible: dict[str, ObjectDefinition] = {}
-        self._hidden: dict[str, set[str]] = {}
+        self._access: dict[str, dict[str, Access]] = {}
         self._forbidden: set[str] = set()
         self._added: dict[str, dict[str, Any]] = {}
         for definition in objects:
@@ -90,8 +91,9 @@ class Catalogue:
             definition = self.object(name)
             if key in self._forbidden:
                 raise invalid_type(name)
-            hidden = self._hidden.get(key, set())
-            fields = tuple(one for one in definition.fields if one.name.lower() not in hidden)
+            access = self._access.get(key, {})
+            seen = (_seen(one, access.get(one.name.lower())) for one in definition.fields)
+            fields = tuple(one for one in seen if one is not None)
             found = self._visible[key] = replace(definition, fields=fields)
         return found
 
@@ -145,15 +147,22 @@ class Catalogue:
     def _entry(self, name: str) -> dict[str, Any]:
         return self._added.setdefault(name, {"name": name, "fields": []})
 
-    def hide_field(self, object_name: str, field_name: str) -> None:
-        """Field-level security: the API user no longer sees the field."""
-        self._hidden.setdefault(object_name.lower(), set()).add(field_name.lower())
+    def set_access(self, object_name: str, field_name: str, access: "Access | None") -> None:
+        """Field-level security: what the API user may do with a field; None is everything."""
+        fields = self._access.setdefault(object_name.lower(), {})
+        if access is None:
+            fields.pop(field_name.lower(), None)
+        else:
+            fields[field_name.lower()] = access
         self._forget()
 
+    def hide_field(self, object_name: str, field_name: str) -> None:
+        """The API user no longer sees the field."""
+        self.set_access(object_name, field_name, "hidden")
+
     def show_field(self, object_name: str, field_name: str) -> None:
-        """Undo `hide_field`."""
-        self._hidden.get(object_name.lower(), set()).discard(field_name.lower())
-        self._forget()
+        """Give a field back to the API user."""
+        self.set_access(object_name, field_name, None)
 
     def forbid_object(self, object_name: str) -> None:
         """Take the object away from the API user."""
@@ -164,6 +173,18 @@ class Catalogue:
         """Undo `forbid_object`."""
         self._forbidden.discard(object_name.lower())
         self._forget()
+
+
+def _seen(field: FieldDefinition, access: "Access | None") -> FieldDefinition | None:
+    """A field as the API user sees it."""
+    match access:
+        case "hidden":
+            return None
+        case "masked":
+            return replace(field, masked=True, filterable=False, sortable=False)
+        case "read_only":
+            return replace(field, createable=False, updateable=False)
+    return field
 
 
 def _plain(value: ObjectDefinition | FieldDefinition) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Belongs here: what time the org believes it is, and how it writes times down.
 Does not belong here: date literals of SOQL (soql_dates.py).
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 
@@ -17,6 +18,15 @@ class OrgClock:
     def __init__(self, start: datetime | None = None, *, milliseconds: bool = False) -> None:
         self._frozen = _utc(start) if start is not None else None
         self.milliseconds = milliseconds
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_move(self, listener: Callable[[], None]) -> None:
+        """Call this whenever somebody moves the clock."""
+        self._listeners.append(listener)
+
+    def _moved(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def now(self) -> datetime:
         """The org's time, aware, UTC."""
@@ -27,10 +37,12 @@ class OrgClock:
     def set(self, moment: datetime) -> None:
         """Freeze the clock at a moment; it may lie before the present one."""
         self._frozen = _utc(moment)
+        self._moved()
 
     def advance(self, seconds: float) -> datetime:
         """Move the clock (freezing it if it ran) and return the new time."""
         self._frozen = (self._frozen or datetime.now(UTC)) + timedelta(seconds=seconds)
+        self._moved()
         return self.now()
 
     def release(self) -> None:

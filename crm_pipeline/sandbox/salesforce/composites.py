@@ -132,8 +132,7 @@ def delete(call: Call) -> Response:
         definition = call.org.catalogue.by_prefix(identifier) if identifier else None
         if identifier is None or definition is None:
             raise malformed_id(row["id"])
-        call.server.faults.check_row(definition.name, identifier, {})
-        call.org.delete(definition.name, identifier)
+        rows.remove(call.server, definition, identifier)
         return {"id": identifier, "success": True, "errors": []}
 
     return answer(_each(call, given, work, all_or_none=all_or_none))

@@ -5,19 +5,14 @@ org's Python methods. Does not belong here: anything a Salesforce client may cal
 """
 
 import importlib
-from collections.abc import Callable
-from typing import Any
 
 from starlette.responses import Response
 
 from crm_pipeline.sandbox.salesforce.calls import Call, answer
 from crm_pipeline.sandbox.salesforce.clock import stamp_moment, stamp_text
+from crm_pipeline.sandbox.salesforce.control_admin import ADMINISTRATION, Command, Facts, need
 from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
-from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, PicklistValue
 from crm_pipeline.sandbox.salesforce.transactions import OpenTransaction
-
-Facts = dict[str, Any]
-Command = Callable[[Call, Facts], Facts]
 
 
 def health(call: Call) -> Response:
@@ -70,13 +65,6 @@ def command(call: Call) -> Response:
     return answer(do(call, call.json_object() if call.body else {}))
 
 
-def _need(facts: Facts, *names: str) -> list[Any]:
-    missing = [name for name in names if name not in facts]
-    if missing:
-        raise OrgError("REQUIRED_FIELD_MISSING", f"missing: {', '.join(missing)}")
-    return [facts[name] for name in names]
-
-
 def _within(call: Call, facts: Facts) -> OpenTransaction | None:
     """The open transaction that a change belongs to, if it names one."""
     name = facts.get("transaction")
@@ -84,8 +72,8 @@ def _within(call: Call, facts: Facts) -> OpenTransaction | None:
 
 
 def _create(call: Call, facts: Facts) -> Facts:
-    [name] = _need(facts, "object")
-    rows = facts["records"] if "records" in facts else [_need(facts, "values")[0]]
+    [name] = need(facts, "object")
+    rows = facts["records"] if "records" in facts else [need(facts, "values")[0]]
     within = _within(call, facts)
     if within is not None:
         made = within.insert_many(name, rows)
@@ -95,11 +83,11 @@ def _create(call: Call, facts: Facts) -> Facts:
 
 
 def _update(call: Call, facts: Facts) -> Facts:
-    name, values = _need(facts, "object", "values")
+    name, values = need(facts, "object", "values")
     stamps = facts.get("stamps", "all")
     if "matching" in facts:
         return {"updated": call.org.update_all(name, values, facts["matching"], stamps=stamps)}
-    [record_id] = _need(facts, "id")
+    [record_id] = need(facts, "id")
     within = _within(call, facts)
     if within is not None:
         within.update(name, record_id, values, stamps=stamps)
@@ -110,7 +98,7 @@ def _update(call: Call, facts: Facts) -> Facts:
 
 def _removal(verb: str) -> Command:
     def do(call: Call, facts: Facts) -> Facts:
-        name, record_id = _need(facts, "object", "id")
+        name, record_id = need(facts, "object", "id")
         getattr(_within(call, facts) or call.org, verb)(name, record_id)
         return {"id": record_id}
 
@@ -123,19 +111,19 @@ def _begin(call: Call, _facts: Facts) -> Facts:
 
 
 def _commit(call: Call, facts: Facts) -> Facts:
-    [name] = _need(facts, "transaction")
+    [name] = need(facts, "transaction")
     call.org.transactions.find(str(name)).commit()
     return {"transaction": name, "commit": call.org.commits.last}
 
 
 def _rollback(call: Call, facts: Facts) -> Facts:
-    [name] = _need(facts, "transaction")
+    [name] = need(facts, "transaction")
     call.org.transactions.find(str(name)).rollback()
     return {"transaction": name}
 
 
 def _truth(call: Call, facts: Facts) -> Facts:
-    [name] = _need(facts, "object")
+    [name] = need(facts, "object")
     if "forget_before" in facts:
         call.org.forget_past(facts["forget_before"])
     if "id" in facts:
@@ -150,8 +138,12 @@ def _truth(call: Call, facts: Facts) -> Facts:
 
 
 def _query(call: Call, facts: Facts) -> Facts:
-    [soql] = _need(facts, "soql")
-    found = call.org.query(soql, include_deleted=bool(facts.get("include_deleted")))
+    [soql] = need(facts, "soql")
+    found = call.org.query(
+        soql,
+        include_deleted=bool(facts.get("include_deleted")),
+        as_user=bool(facts.get("as_user")),
+    )
     return {"records": found}
 
 
@@ -184,107 +176,38 @@ def _live(call: Call, facts: Facts) -> Facts:
 _BURST = ("updates", "inserts", "deletes", "undeletes")
 
 
-def _expire_sessions(call: Call, facts: Facts) -> Facts:
-    if "lifetime" in facts:
-        call.org.sessions.lifetime = float(facts["lifetime"])
-    return {"expired": call.org.expire_sessions()}
-
-
-def _limit(call: Call, facts: Facts) -> Facts:
-    [remaining] = _need(facts, "remaining")
-    call.org.set_api_limit(int(remaining), facts.get("max"))
-    return {"remaining": call.org.limit.remaining, "max": call.org.limit.maximum}
-
-
-def _field(call: Call, facts: Facts) -> Facts:
-    name, field = _need(facts, "object", "field")
-    if isinstance(field, str):
-        {
-            "hide": call.org.hide_field,
-            "show": call.org.catalogue.show_field,
-            "remove": call.org.remove_field,
-        }[facts.get("action", "hide")](name, field)
-        return {"field": field}
-    values = tuple(PicklistValue(**one) for one in field.pop("picklist_values", ()))
-    references = tuple(field.pop("reference_to", ()))
-    made = FieldDefinition(**field, picklist_values=values, reference_to=references)
-    call.org.add_field(name, made)
-    return {"field": made.name}
-
-
-def _object(call: Call, facts: Facts) -> Facts:
-    [name] = _need(facts, "object")
-    forbid = facts.get("action", "forbid") == "forbid"
-    (call.org.forbid_object if forbid else call.org.catalogue.allow_object)(name)
-    return {"object": name, "forbidden": forbid}
-
-
-def _bulk(call: Call, facts: Facts) -> Facts:
-    jobs = call.server.jobs
-    if "fail_next" in facts:
-        jobs.fail_next = str(facts["fail_next"])
-    if "hold" in facts:
-        (jobs.hold if facts["hold"] else jobs.release)()
-    if "page_records" in facts:
-        call.server.settings.bulk_page_records = int(facts["page_records"])
-    return {"jobs": [one.body(call.org.user_id) for one in jobs.all()]}
-
-
-def _forget_cursors(call: Call, _facts: Facts) -> Facts:
-    return {"forgotten": call.server.cursors.forget()}
-
-
-def _shuffle(call: Call, facts: Facts) -> Facts:
-    seed = facts.get("seed")
-    call.org.row_order_seed = None if seed is None else int(seed)
-    return {"seed": call.org.row_order_seed}
-
-
-def _trim_delete_log(call: Call, facts: Facts) -> Facts:
-    [before] = _need(facts, "before")
-    call.org.trim_delete_log(stamp_text(stamp_moment(before)))
-    return {"earliest": call.org.delete_log_since}
-
-
 def _empty_bin(call: Call, facts: Facts) -> Facts:
-    [name] = _need(facts, "object")
+    [name] = need(facts, "object")
     return {"gone": call.org.empty_bin(name)}
 
 
 def _merge(call: Call, facts: Facts) -> Facts:
-    name, winner, losers = _need(facts, "object", "winner", "losers")
+    name, winner, losers = need(facts, "object", "winner", "losers")
     call.org.merge(name, winner, losers)
     return {"id": winner}
 
 
 def _convert_lead(call: Call, facts: Facts) -> Facts:
-    [lead] = _need(facts, "id")
+    [lead] = need(facts, "id")
     return call.org.convert_lead(
         lead, account_id=facts.get("account_id"), opportunity=facts.get("opportunity", True)
     )
 
 
 _COMMANDS: dict[str, Command] = {
+    **ADMINISTRATION,
     "begin": _begin,
-    "bulk": _bulk,
     "clock": _clock,
     "commit": _commit,
     "convert_lead": _convert_lead,
     "create": _create,
     "delete": _removal("delete"),
     "empty_bin": _empty_bin,
-    "expire_sessions": _expire_sessions,
-    "field": _field,
-    "forget_cursors": _forget_cursors,
     "hard_delete": _removal("hard_delete"),
-    "limit": _limit,
     "live": _live,
     "merge": _merge,
-    "object": _object,
     "query": _query,
     "rollback": _rollback,
-    "shuffle": _shuffle,
-    "trim_delete_log": _trim_delete_log,
     "truth": _truth,
     "undelete": _removal("undelete"),
     "update": _update,

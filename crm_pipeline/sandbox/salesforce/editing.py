@@ -83,7 +83,7 @@ def update_all(
     """
     columns = _columns(definition, values, author)
     soql = f"SELECT Id FROM {definition.name} {matching}"
-    found = compile_soql(org, soql, include_deleted=False)
+    found = compile_soql(org, soql, include_deleted=False, as_user=False)
     with org.transaction() as connection:
         lists = {name: [value] for name, value in columns.items()}
         check_required(definition, lists)

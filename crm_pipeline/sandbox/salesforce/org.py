@@ -17,9 +17,11 @@ from crm_pipeline.sandbox.salesforce.catalogue import Catalogue
 from crm_pipeline.sandbox.salesforce.clock import OrgClock, stamp_text
 from crm_pipeline.sandbox.salesforce.commits import Commits
 from crm_pipeline.sandbox.salesforce.failures import not_found
+from crm_pipeline.sandbox.salesforce.housekeeping import Housekeeping
 from crm_pipeline.sandbox.salesforce.limits import ApiLimit
 from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, ObjectDefinition
 from crm_pipeline.sandbox.salesforce.sessions import Sessions
+from crm_pipeline.sandbox.salesforce.sharing import Sharing
 from crm_pipeline.sandbox.salesforce.storage import Store, quoted
 from crm_pipeline.sandbox.salesforce.transactions import OpenTransaction, Transactions
 from crm_pipeline.sandbox.salesforce.values import keeper
@@ -50,6 +52,7 @@ class SandboxOrg:
     ) -> None:
         self.clock = clock or OrgClock()
         self.name = name
+        self._revision = 0
         self.commits = Commits(self.clock)
         self.store = Store(path, self._prepare, self.commits, keeps_past=keeps_past)
         self.organization_id = founding.organization_id(self, organization_id)
@@ -57,12 +60,13 @@ class SandboxOrg:
         self.user_id = founding.INTEGRATION_USER
         self.sessions = Sessions(self.clock)
         self.transactions = Transactions(self)
+        self.sharing = Sharing(self)
         self.limit = ApiLimit()
         self.delete_log_since: str | None = None
         # With a seed, answers without ORDER BY come in an order of its own, as Salesforce may.
         self.row_order_seed: int | None = None
-        self._revision = 0
         founding.found(self)
+        self.housekeeping = Housekeeping(self)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         reading.add_functions(self, connection)
@@ -218,9 +222,14 @@ class SandboxOrg:
         """A record with all its fields, deleted or not; None if there is no such row."""
         return reading.record(self, object_name, record_id)
 
-    def query(self, soql: str, *, include_deleted: bool = False) -> list[Row]:
-        """The rows of a query as Python values; parents are nested dicts."""
-        return reading.rows(self, soql, include_deleted=include_deleted)
+    def query(
+        self, soql: str, *, include_deleted: bool = False, as_user: bool = False
+    ) -> list[Row]:
+        """The rows of a query as Python values; parents are nested dicts.
+
+        It sees everything, unless it is told to see what the API user sees.
+        """
+        return reading.rows(self, soql, include_deleted=include_deleted, as_user=as_user)
 
     def count(self, object_name: str, *, include_deleted: bool = False) -> int:
         """How many records an object has."""
@@ -257,6 +266,22 @@ class SandboxOrg:
         """Take a field away from the API user only (field-level security)."""
         self.catalogue.hide_field(object_name, field_name)
 
+    def mask_field(self, object_name: str, field_name: str) -> None:
+        """Show the API user the last four characters of a field only."""
+        self.catalogue.set_access(object_name, field_name, "masked")
+
+    def show_field(self, object_name: str, field_name: str) -> None:
+        """Give a field back to the API user."""
+        self.catalogue.show_field(object_name, field_name)
+
+    def hide_records(self, object_name: str, ids: Iterable[str] = (), *, where: str = "") -> None:
+        """Hide records from the API user, by Id or while they meet a condition; no stamp moves."""
+        self.sharing.hide(object_name, ids, where)
+
+    def show_records(self, object_name: str, ids: Iterable[str] | None = None) -> None:
+        """Let hidden records (all of the object by default) come to light; no stamp moves."""
+        self.sharing.show(object_name, ids)
+
     def forbid_object(self, object_name: str) -> None:
         """Take an object away from the API user only."""
         self.catalogue.forbid_object(object_name)
@@ -269,11 +294,14 @@ class SandboxOrg:
         """End every session; returns how many there were."""
         return self.sessions.expire_all()
 
-    def trim_delete_log(self, before: str) -> None:
+    def trim_delete_log(self, before: str, *, inclusive: bool = False) -> None:
         """Forget deletions before a stamp; getDeleted then says so as earliestDateAvailable."""
-        self.delete_log_since = before
+        self.delete_log_since = max(before, self.delete_log_since or "")
+        older = "<=" if inclusive else "<"
         with self.transaction() as connection:
-            connection.execute("DELETE FROM _sandbox_deletions WHERE deleted_at < ?", (before,))
+            connection.execute(
+                f"DELETE FROM _sandbox_deletions WHERE deleted_at {older} ?", (before,)
+            )
 
     def close(self) -> None:
         """Close the org's connections; a private org is gone."""

@@ -123,9 +123,12 @@ def record(org: "SandboxOrg", object_name: str, record_id: str) -> Row | None:
     return found
 
 
-def rows(org: "SandboxOrg", soql: str, *, include_deleted: bool = False) -> list[Row]:
+def rows(
+    org: "SandboxOrg", soql: str, *, include_deleted: bool = False, as_user: bool = False
+) -> list[Row]:
     """All rows of a query as Python values, without attributes."""
-    result = Result(org, compile_soql(org, soql, include_deleted=include_deleted))
+    compiled = compile_soql(org, soql, include_deleted=include_deleted, as_user=as_user)
+    result = Result(org, compiled)
     return result.page(range(result.total), Shape(org, result.compiled, plainer))
 
 

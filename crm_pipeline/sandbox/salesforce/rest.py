@@ -90,7 +90,7 @@ def _known(call: Call) -> ObjectDefinition:
 def query(call: Call) -> Response:
     """GET /query and /queryAll."""
     everything = "queryall" in call.path.lower()
-    compiled = compile_soql(call.org, call.param("q"), include_deleted=everything)
+    compiled = compile_soql(call.org, call.param("q"), include_deleted=everything, as_user=True)
     result = Result(call.org, compiled)
     cursor = Cursor(result, _batch_size(call))
     return answer(_page(call, cursor, 0, ""))
@@ -131,10 +131,11 @@ def updated(call: Call) -> Response:
     definition = _known(call)
     start, end = _window(call, definition)
     alive = " AND IsDeleted = 'false'" if definition.soft_delete else ""
+    shown, parameters = call.org.sharing.filter(definition, "Id") or ("1", ())
     rows = call.org.store.reader().execute(
-        f"SELECT Id FROM {quoted(definition.name)} "
-        f"WHERE SystemModstamp >= ? AND SystemModstamp < ?{alive} ORDER BY SystemModstamp, Id",
-        (stamp_text(start), stamp_text(end)),
+        f"SELECT Id FROM {quoted(definition.name)} WHERE SystemModstamp >= ? "
+        f"AND SystemModstamp < ?{alive} AND {shown} ORDER BY SystemModstamp, Id",
+        (stamp_text(start), stamp_text(end), *parameters),
     )
     ids = [row[0] for row in rows]
     _check_count(call, len(ids))
@@ -146,17 +147,15 @@ def deleted(call: Call) -> Response:
     definition = _known(call)
     start, end = _window(call, definition)
     reader = call.org.store.reader()
-    earliest = reader.execute(
-        "SELECT min(deleted_at) FROM _sandbox_deletions WHERE object = ?", (definition.name,)
-    ).fetchone()[0]
-    # A log that nobody trimmed has no gap, however late its first entry.
-    earliest = call.org.delete_log_since or min(earliest or stamp_text(start), stamp_text(start))
+    # "The last physically deleted object": what the log lost, or nothing if it lost nothing.
+    earliest = call.org.delete_log_since or stamp_text(start)
     if stamp_text(end) < earliest:
         raise OrgError("INVALID_REPLICATION_DATE", "endDate before org replication enabled date")
+    shown, parameters = call.org.sharing.filter(definition, "_sandbox_deletions.id") or ("1", ())
     rows = reader.execute(
-        "SELECT id, deleted_at FROM _sandbox_deletions "
-        "WHERE object = ? AND deleted_at >= ? AND deleted_at < ? ORDER BY deleted_at, id",
-        (definition.name, stamp_text(start), stamp_text(end)),
+        "SELECT id, deleted_at FROM _sandbox_deletions WHERE object = ? "
+        f"AND deleted_at >= ? AND deleted_at < ? AND {shown} ORDER BY deleted_at, id",
+        (definition.name, stamp_text(start), stamp_text(end), *parameters),
     )
     records = [{"deletedDate": _spoken(row[1]), "id": row[0]} for row in rows]
     _check_count(call, len(records))

@@ -114,6 +114,7 @@ def change(
 ) -> None:
     """Change one record for an API user; a converted lead is read only."""
     server.faults.check_row(definition.name, record_id, values)
+    server.org.sharing.check(definition, record_id)
     kept = permitted(server, definition, values, creating=False)
     current = server.org.get("Lead", record_id) if definition.name == "Lead" else None
     if current is not None and current.get("IsConverted"):
@@ -173,6 +174,7 @@ def fetched(call: Call, definition: ObjectDefinition, given: object, names: str 
         call.org,
         f"SELECT {wanted} FROM {definition.name} WHERE Id = '{identifier}'",
         include_deleted=True,
+        as_user=True,
     )
     found = Result(call.org, compiled).page(range(1), json_shape(call.org, compiled, call.root))
     if not found:
@@ -197,9 +199,15 @@ def delete(call: Call) -> Response:
     """DELETE /sobjects/X/<id>."""
     definition = known(call.server, str(call.parts["object"]))
     identifier = own_id(definition, call.parts["id"])
-    call.server.faults.check_row(definition.name, identifier, {})
-    call.org.delete(definition.name, identifier)
+    remove(call.server, definition, identifier)
     return nothing()
+
+
+def remove(server: Server, definition: ObjectDefinition, record_id: str) -> None:
+    """Delete one record for an API user."""
+    server.faults.check_row(definition.name, record_id, {})
+    server.org.sharing.check(definition, record_id)
+    server.org.delete(definition.name, record_id)
 
 
 def by_key(call: Call) -> Response:
@@ -221,6 +229,6 @@ def by_key(call: Call) -> Response:
     if not found:
         raise not_found()
     if call.method == "DELETE":
-        call.org.delete(definition.name, found[0])
+        remove(call.server, definition, found[0])
         return nothing()
     return answer(fetched(call, definition, found[0], call.params.get("fields")))

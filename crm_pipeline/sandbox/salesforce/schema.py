@@ -64,7 +64,8 @@ class FieldDefinition:
 
     Lengths are in characters; `precision` counts all digits and `scale` those after the point.
     A field with a `formula` is computed at read time and never stored, so its value changes
-    without any stamp moving, as in the real org.
+    without any stamp moving, as in the real org. Of a `masked` one only the last four characters
+    are shown.
     """
 
     name: str
@@ -95,6 +96,7 @@ class FieldDefinition:
     auto_number: bool = False
     html_formatted: bool = False
     encrypted: bool = False
+    masked: bool = False
     help_text: str | None = None
 
     @property

@@ -96,7 +96,7 @@ class SandboxApp:
         self.server = Server(
             org,
             settings,
-            cursors=Cursors(),
+            cursors=Cursors(org.clock),
             jobs=Jobs(org, settings.bulk_directory),
             faults=FaultPlan(),
             ledger=Ledger(),

@@ -79,22 +79,34 @@ class _Joins:
     parents: dict[tuple[str, ...], _Parent] = field(default_factory=dict)
 
 
-def compile_soql(org: "SandboxOrg", soql: str, *, include_deleted: bool) -> Compiled:
-    """Parse and compile; INVALID_FIELD, INVALID_TYPE or MALFORMED_QUERY where it is wrong."""
-    return _Compiler(org, parse(soql), include_deleted=include_deleted).compiled()
+def compile_soql(org: "SandboxOrg", soql: str, *, include_deleted: bool, as_user: bool) -> Compiled:
+    """Parse and compile; INVALID_FIELD, INVALID_TYPE or MALFORMED_QUERY where it is wrong.
+
+    An administrator (`as_user=False`) sees all fields, objects and records.
+    """
+    query = parse(soql)
+    return _Compiler(org, query, include_deleted=include_deleted, as_user=as_user).compiled()
 
 
 class _Compiler:
     def __init__(
-        self, org: "SandboxOrg", query: Query, *, include_deleted: bool, depth: int = 0
+        self,
+        org: "SandboxOrg",
+        query: Query,
+        *,
+        include_deleted: bool,
+        as_user: bool,
+        depth: int = 0,
     ) -> None:
         self._org = org
         self._query = query
         self._deleted = include_deleted or query.all_rows
         self._base = f"t{depth}"
         self._depth = depth
+        self._as_user = as_user
+        self._known = org.catalogue.visible if as_user else org.catalogue.object
         try:
-            self._definition = org.catalogue.visible(query.object_name)
+            self._definition = self._known(query.object_name)
         except OrgError as unknown:
             raise OrgError(
                 "INVALID_TYPE", pointed(query.text, query.object_position, unknown.message)
@@ -124,6 +136,10 @@ class _Compiler:
             wheres.append(f"{self._base}.IsDeleted = 'false'")
         if query.where is not None:
             wheres.append(self._condition(query.where))
+        sharing = self._org.sharing
+        if self._as_user and (shown := sharing.filter(self._definition, f"{self._base}.Id")):
+            wheres.append(shown[0])
+            self._parameters.extend(shown[1])
         clauses = f" WHERE {' AND '.join(wheres)}" if wheres else ""
         if query.group_by:
             terms = ", ".join(self._operand(one).sortable_sql for one in query.group_by)
@@ -293,7 +309,7 @@ class _Compiler:
         for target in lookup.reference_to:
             if not self._org.catalogue.has(target):
                 continue
-            definition = self._org.catalogue.visible(target)
+            definition = self._known(target)
             alias = f"{self._base}p{len(self._joins.parents)}_{len(targets)}"
             self._joins.source += (
                 f" LEFT JOIN {quoted(definition.name)} AS {alias} ON {alias}.Id = {sql}"
@@ -303,6 +319,10 @@ class _Compiler:
         return _Parent(targets, ids[0] if len(ids) == 1 else f"coalesce({', '.join(ids)})")
 
     def _field_sql(self, definition: ObjectDefinition, found: FieldDefinition, alias: str) -> str:
+        if found.masked:
+            sql = f"{alias}.{quoted(found.name)}"
+            stars = f"printf('%.*c', length({sql}) - 4, 'X') || substr({sql}, -4)"
+            return f"iif(length({sql}) > 4, {stars}, substr('XXXX', 1, length({sql})))"
         if found.stored:
             return f"{alias}.{quoted(found.name)}"
         if found.name_field and definition.field("LastName") is not None:
@@ -359,7 +379,11 @@ class _Compiler:
     def _semi_join(self, path: Path, operator: str, inner: Query) -> str:
         operand = self._operand(path)
         sub = _Compiler(
-            self._org, inner, include_deleted=self._deleted, depth=self._depth + 1
+            self._org,
+            inner,
+            include_deleted=self._deleted,
+            as_user=self._as_user,
+            depth=self._depth + 1,
         ).compiled()
         if len(sub.columns) != 1 or sub.columns[0].field.type not in {"id", "reference"}:
             raise OrgError(

@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS _sandbox_deletions (
     object TEXT NOT NULL, id TEXT NOT NULL, deleted_at TEXT NOT NULL, PRIMARY KEY (object, id)
 );
 CREATE INDEX IF NOT EXISTS _sandbox_deletions_when ON _sandbox_deletions (object, deleted_at);
+CREATE TABLE IF NOT EXISTS _sandbox_unshared (id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS _sandbox_commits (
     number INTEGER PRIMARY KEY, begun_at TEXT NOT NULL, committed_at TEXT NOT NULL
 );

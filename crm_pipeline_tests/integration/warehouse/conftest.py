@@ -35,6 +35,7 @@ class HandmadePage:
     record_count: int | None = None
     chunk_bytes: int = 7
     raw: bytes | None = field(default=None)
+    replaced_characters: int = 0
 
     def chunks(self) -> Iterator[bytes]:
         """The rows as CSV, in bits small enough to break every character apart."""

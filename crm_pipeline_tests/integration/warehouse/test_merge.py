@@ -2,8 +2,8 @@
 
 import pytest
 
+from crm_pipeline.warehouse.fitting import fit_table
 from crm_pipeline.warehouse.merge import Absence, Merged
-from crm_pipeline.warehouse.schema import fit_table
 from crm_pipeline.warehouse.scope import create_scope, note_not_found
 from crm_pipeline_tests.integration.warehouse.conftest import Bench, at
 
@@ -151,10 +151,11 @@ def test_c4_a_column_is_widened_and_never_narrowed(bench: Bench) -> None:
         fitted = fit_table(connection, bench.shape)
     types = {c.name: c.column_type for c in fitted.shape.mapped}
     assert (types["revenue"], types["employees"]) == ("numeric", "text")
-    assert fitted.unfilled == ("Revenue",)
-    ((field, reason),) = fitted.misfits
-    assert field == "IsTarget"
-    assert "holds date, but the CRM now describes IsTarget as boolean" in reason
+    assert types["istarget"] == "boolean"
+    assert fitted.unfilled == ("Revenue", "IsTarget")
+    assert fitted.misfits == ()
+    kept = bench.query("SELECT istarget__date, istarget FROM salesforce.lead")
+    assert kept == [(None, None)]
 
 
 def test_grants_and_views_of_analysts_survive_merges(bench: Bench) -> None:
