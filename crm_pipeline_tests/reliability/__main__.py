@@ -94,11 +94,9 @@ def _all(names: Sequence[str], size: Size, seed: int, console: Console) -> list[
 def _preface(size: Size, seed: int) -> list[str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**3
     command = f"make reliability{' LONG=1' if size is LONG else ''}"
-    return [
-        f"{datetime.now(UTC):%-d %B %Y}, `{command}` (seed {seed}), on {os.cpu_count()} cores, "
-        f"{memory} GB, {platform.system()} {platform.machine()}, Python "
-        f"{platform.python_version()}."
-    ]
+    when = f"{datetime.now(UTC):%-d %B %Y}, `{command}` (seed {seed})"
+    machine = f"{os.cpu_count()} cores, {memory} GB, {platform.system()} {platform.machine()}"
+    return [f"{when}, on {machine}, Python {platform.python_version()}."]
 
 
 if __name__ == "__main__":
