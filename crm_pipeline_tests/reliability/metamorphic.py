@@ -14,7 +14,7 @@ from crm_pipeline_tests.reliability.lab import OVERLAP_SECONDS, Lab, lab, object
 from crm_pipeline_tests.reliability.server import ProofServer
 
 NAMES = ("Account", "Contact", "Lead")
-ROUNDS = 4
+ROUNDS = 3
 
 
 def _sync(lab_: Lab, verb: str, *, times: int = 1) -> None:

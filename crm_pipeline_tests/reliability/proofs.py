@@ -250,7 +250,7 @@ def suite(number: str, what: str, target: str, named: str) -> Callable[[Size, in
 
 def bugs(size: Size, _seed: int) -> list[Figure]:
     """M15: bugs put in on purpose."""
-    found = hunt(BUGS[:: max(1, len(BUGS) // size.bugs)][: size.bugs])
+    found = list(hunt(BUGS[:: max(1, len(BUGS) // size.bugs)][: size.bugs]))
     missed = [one.bug.name for one in found if not one.is_caught]
     return [
         Figure(
