@@ -50,11 +50,17 @@ class Warehouse:
         Errors of the database that leave it hold no value of any record.
 
         Raises:
-            TransientError: the server cannot be reached or is starting.
+            TransientError: the server cannot be reached or is starting, or its disk is full.
             ConfigurationError: the address cannot be read.
         """
         with values_kept_in(), self._opened(autocommit=autocommit) as connection:
-            yield connection
+            try:
+                yield connection
+            except psycopg.errors.DiskFull as error:
+                raise TransientError(
+                    "The warehouse's disk is full; nothing was changed. Free space there, and the "
+                    "next sync goes on by itself."
+                ) from error
 
     def _opened(self, *, autocommit: bool) -> psycopg.Connection:
         problem: CrmPipelineError

@@ -143,6 +143,9 @@ class RestRead:
         self._is_short = False
         self._previous_ids: frozenset[str] = frozenset()
         self._answer = self._begun(first) if first is not None else self._begin()
+        announced = self.record_count
+        if self._count and announced is not None:
+            self._require_in_all(announced)
         self.transport = Transport.REST
         self.reason = reason
         self.token = TOKEN
@@ -166,7 +169,7 @@ class RestRead:
             self._answer = self._begin()
             yield from self._to_the_end()
         if self._is_short or self._count != (self._announced or self._count):
-            self._settle()
+            self._require_in_all(self._count)
         self._announced = self._count
 
     def close(self) -> None:
@@ -254,10 +257,14 @@ class RestRead:
             raise error
         self._limit = smaller[0]
 
-    def _settle(self) -> None:
-        """Accept a count that differs only because records were deleted for good meanwhile."""
+    def _require_in_all(self, known: int) -> None:
+        """Make sure that so many records are all that there are now.
+
+        A read that goes on does not know what an earlier attempt was promised and did not get. A
+        read that ends accepts less than it was promised only if it was deleted for good meanwhile.
+        """
         there = self._queries.count()
-        if there != self._count:
+        if there != known:
             raise ReadExpired(
                 f"Salesforce announced {max(there, self._announced or 0):,} records of "
                 f"{self._request.crm_object.name} and handed over {self._count:,}; the object is "
