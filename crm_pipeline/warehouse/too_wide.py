@@ -19,15 +19,18 @@ from crm_pipeline.warehouse.schema import TableShape, column_types, staging_iden
 from crm_pipeline.warehouse.sifting import WHOLE_ROW
 
 
-def set_apart(connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt) -> int:
-    """Move staged rows that their table cannot hold into the quarantine; returns how many.
+def set_apart(
+    connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt, source: str
+) -> int:
+    """Move rows that their table cannot hold into the quarantine; returns how many.
 
     Args:
         connection: in the transaction of the merge that failed.
         shape: the staged columns.
-        attempt: its staging table has its key.
+        attempt: whose merge.
+        source: what is merged, with its key: the delta or the staging table.
     """
-    trial = _Trial(connection, shape, attempt)
+    trial = _Trial(connection, shape, attempt, source)
     trial.prepare()
     bounds = trial.bounds()
     rejected = trial.search(*bounds) if bounds else 0
@@ -45,14 +48,15 @@ class _Trial:
     connection: psycopg.Connection
     shape: TableShape
     attempt: SyncAttempt
+    source: str
 
     @property
     def _key(self) -> sql.Identifier:
         return sql.Identifier(self.shape.id_column)
 
     @property
-    def _staging(self) -> sql.Identifier:
-        return staging_identifier(self.attempt.staging_table)
+    def _source(self) -> sql.Identifier:
+        return staging_identifier(self.source)
 
     def prepare(self) -> None:
         """Make the trial table."""
@@ -64,7 +68,7 @@ class _Trial:
     def bounds(self) -> tuple[str, str] | None:
         """The first and the last staged key; None if nothing is staged."""
         row = self.connection.execute(
-            sql.SQL("SELECT min({0}), max({0}) FROM {1}").format(self._key, self._staging)
+            sql.SQL("SELECT min({0}), max({0}) FROM {1}").format(self._key, self._source)
         ).fetchone()
         return None if row is None or row[0] is None else (str(row[0]), str(row[1]))
 
@@ -85,12 +89,12 @@ class _Trial:
         """The last key of the lower half, and the first of the upper one."""
         row = self.connection.execute(
             sql.SQL(
-                "SELECT middle, (SELECT min({key}) FROM {staging} WHERE {key} > middle)"
+                "SELECT middle, (SELECT min({key}) FROM {source} WHERE {key} > middle)"
                 " FROM (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY {key}) AS middle"
-                " FROM {staging} WHERE {key} >= {first} AND {key} < {last}) halved"
+                " FROM {source} WHERE {key} >= {first} AND {key} < {last}) halved"
             ).format(
                 key=self._key,
-                staging=self._staging,
+                source=self._source,
                 first=sql.Literal(first),
                 last=sql.Literal(last),
             )
@@ -109,7 +113,7 @@ class _Trial:
         staged = {column.name for column in self.shape.kept}
         names = column_types(self.connection, self.shape.schema, self.shape.table)
         return sql.SQL(
-            "INSERT INTO pg_temp.trial ({names}) SELECT {values} FROM {staging} s"
+            "INSERT INTO pg_temp.trial ({names}) SELECT {values} FROM {source} s"
             " LEFT JOIN {target} t USING ({key}) WHERE s.{key} BETWEEN {first} AND {last}"
         ).format(
             names=sql.SQL(", ").join(map(sql.Identifier, names)),
@@ -117,7 +121,7 @@ class _Trial:
                 marks.get(name, sql.Identifier("s" if name in staged else "t", name))
                 for name in names
             ),
-            staging=self._staging,
+            source=self._source,
             target=self.shape.qualified,
             key=self._key,
             first=sql.Literal(first),
@@ -127,12 +131,12 @@ class _Trial:
     def _quarantine(self, record_id: str, reason: str) -> int:
         return self.connection.execute(
             sql.SQL(
-                "WITH moved AS (DELETE FROM {staging} s WHERE s.{key} = {id} RETURNING s.*)"
+                "WITH moved AS (DELETE FROM {source} s WHERE s.{key} = {id} RETURNING s.*)"
                 " INSERT INTO crm_sync.quarantine"
                 " (sync_run_id, object_name, record_id, column_name, reason, record)"
                 " SELECT {run}, {object}, {id}, {column}, {reason}, to_jsonb(moved) FROM moved"
             ).format(
-                staging=self._staging,
+                source=self._source,
                 key=self._key,
                 id=sql.Literal(record_id),
                 run=sql.Literal(self.attempt.sync_run_id),

@@ -14,6 +14,7 @@ from crm_pipeline.model.characters import storable
 from crm_pipeline.model.objects import CrmField, CrmObject, PicklistOption
 
 _CURSORS = ("SystemModstamp", "LastModifiedDate")
+_CHANGES = {"create": "createable", "edit": "updateable", "delete": "deletable"}
 # Differs from user to user, and moves without moving any stamp.
 _PERSONAL_FIELDS = frozenset({"LastViewedDate", "LastReferencedDate"})
 
@@ -67,6 +68,7 @@ def description_of(answer: Mapping[str, Any]) -> Description:
         converted_into_field="ConvertedContactId" if "ConvertedContactId" in fields else None,
         currency_field="CurrencyIsoCode" if "CurrencyIsoCode" in fields else None,
         is_custom=bool(answer.get("custom")),
+        allowed_changes=tuple(word for word, flag in _CHANGES.items() if answer.get(flag)),
     )
     relationships = {
         str(entry["relationshipName"]).casefold(): Relationship(

@@ -141,7 +141,11 @@ class RestRead:
         self._announced: int | None = None
         self._begun_at = self._count
         self._is_short = False
+        self._previous_ids: frozenset[str] = frozenset()
         self._answer = self._begun(first) if first is not None else self._begin()
+        announced = self.record_count
+        if self._count and announced is not None:
+            self._require_in_all(announced)
         self.transport = Transport.REST
         self.reason = reason
         self.token = TOKEN
@@ -165,7 +169,7 @@ class RestRead:
             self._answer = self._begin()
             yield from self._to_the_end()
         if self._is_short or self._count != (self._announced or self._count):
-            self._settle()
+            self._require_in_all(self._count)
         self._announced = self._count
 
     def close(self) -> None:
@@ -184,13 +188,22 @@ class RestRead:
 
     def _page(self, records: Sequence[Row]) -> RestPage:
         id_field = self._request.crm_object.id_field
+        ids: frozenset[str] = frozenset()
         try:
             rows, replaced = self._writer.rows(records)
-            self._last_id = str(records[-1][id_field])
+            ids = frozenset(str(record[id_field]) for record in records)
         except (KeyError, TypeError):
             rows, replaced = b"", 0
         if not rows:
             raise TransientError("Salesforce sent records without the requested fields.")
+        if len(ids) < len(records) or not ids.isdisjoint(self._previous_ids):
+            # A record that comes twice may stand in the place of another one.
+            raise ReadExpired(
+                f"Salesforce handed over records of {self._request.crm_object.name} twice; the "
+                "object is read anew."
+            )
+        self._previous_ids = ids
+        self._last_id = str(records[-1][id_field])
         self._count += len(records)
         key = f"{self._last_id}+{self._count}"
         return RestPage(key, self._request.fields, len(records), replaced, rows)
@@ -244,10 +257,14 @@ class RestRead:
             raise error
         self._limit = smaller[0]
 
-    def _settle(self) -> None:
-        """Accept a count that differs only because records were deleted for good meanwhile."""
+    def _require_in_all(self, known: int) -> None:
+        """Make sure that so many records are all that there are now.
+
+        A read that goes on does not know what an earlier attempt was promised and did not get. A
+        read that ends accepts less than it was promised only if it was deleted for good meanwhile.
+        """
         there = self._queries.count()
-        if there != self._count:
+        if there != known:
             raise ReadExpired(
                 f"Salesforce announced {max(there, self._announced or 0):,} records of "
                 f"{self._request.crm_object.name} and handed over {self._count:,}; the object is "
