@@ -13,7 +13,18 @@ from typing import Annotated, Any
 
 import typer
 
-from crm_pipeline.cli import check, demo, environment, forget, init, sandbox, status, sync, up
+from crm_pipeline.cli import (
+    accept,
+    check,
+    demo,
+    environment,
+    forget,
+    init,
+    sandbox,
+    status,
+    sync,
+    up,
+)
 from crm_pipeline.cli.console import configure_logging, lines_of, stderr
 from crm_pipeline.errors import CrmPipelineError, UsageError
 from crm_pipeline.warehouse.wording import told
@@ -31,7 +42,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-for module in (init, check, status, environment, up, demo, forget):
+for module in (init, check, status, accept, forget, environment, up, demo):
     module.register(app)
 app.add_typer(sync.app)
 app.add_typer(sandbox.app)

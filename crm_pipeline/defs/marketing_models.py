@@ -28,6 +28,8 @@ from crm_pipeline.defs.names import (
     MARKETING_GROUP,
     MARKETING_POOL,
     MARKETING_STEP,
+    RECONCILE,
+    REFRESH,
 )
 from crm_pipeline.defs.resources import CrmResource, engine_run_id
 from crm_pipeline.errors import PermanentError
@@ -58,9 +60,9 @@ def build_marketing_models(settings: Settings, project: DbtProject) -> dg.Defini
     def dbt_marketing(context: dg.AssetExecutionContext, crm: CrmResource) -> Iterator[_Result]:
         results: Sequence[Node] = ()
         with told_as_failure(context):
-            crm.require_enabled()
-            is_differential = context.job_name == DIFFERENTIAL_SYNC
-            if is_differential and not changed_rows(crm, engine_run_id(context)):
+            crm.begin(context)
+            may_have_changed_nothing = context.job_name in (DIFFERENTIAL_SYNC, RECONCILE, REFRESH)
+            if may_have_changed_nothing and not changed_rows(crm, engine_run_id(context)):
                 context.log.info(_NOTHING_CHANGED)
                 return
             chosen = [

@@ -69,6 +69,7 @@ def outcome_metadata(outcome: SyncOutcome) -> Metadata:
         transport=outcome.transport or None,
         transport_reason=outcome.transport_reason or None,
         broken_fields=list(outcome.broken_fields) or None,
+        findings=dict(outcome.findings) or None,
         due=outcome.due_reason,
     )
 

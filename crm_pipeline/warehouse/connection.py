@@ -16,6 +16,7 @@ from crm_pipeline.warehouse.wording import values_kept_in
 CONTROL_SCHEMA = "crm_sync"
 STAGING_SCHEMA = "crm_staging"
 MINIMUM_SERVER_VERSION = 160000
+# No statement relies on these: they are a belt where the session is ours from end to end.
 _SESSION = (
     "-c search_path=pg_catalog -c TimeZone=UTC -c DateStyle=ISO"
     # A worker whose host vanished must not hold locks for hours.
@@ -23,6 +24,7 @@ _SESSION = (
     " -c idle_in_transaction_session_timeout=10min"
 )
 _PSYCOPG_PREFIX = "postgresql+psycopg://"
+_REFUSED_BY_POOLER = "unsupported startup parameter"
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,12 @@ class Warehouse:
     def _opened(self, *, autocommit: bool) -> psycopg.Connection:
         problem: CrmPipelineError
         try:
-            return psycopg.connect(
-                self.url.replace(_PSYCOPG_PREFIX, "postgresql://", 1),
-                autocommit=autocommit,
-                connect_timeout=10,
-                application_name="crm_pipeline",
-                keepalives_idle=30,
-                keepalives_interval=10,
-                keepalives_count=3,
-                options=_SESSION,
-            )
+            try:
+                return self._open(autocommit=autocommit, options=_SESSION)
+            except psycopg.OperationalError as error:
+                if _REFUSED_BY_POOLER not in str(error):
+                    raise
+                return self._open(autocommit=autocommit, options="")
         except psycopg.OperationalError as error:
             problem = TransientError(
                 "The warehouse does not answer: "
@@ -81,6 +79,20 @@ class Warehouse:
             )
         # Raised outside of the except block: the cause could quote the password.
         raise problem
+
+    def _open(self, *, autocommit: bool, options: str) -> psycopg.Connection:
+        return psycopg.connect(
+            self.url.replace(_PSYCOPG_PREFIX, "postgresql://", 1),
+            autocommit=autocommit,
+            # A statement prepared in one session is unknown in the next one of a pooler.
+            prepare_threshold=None,
+            connect_timeout=10,
+            application_name="crm_pipeline",
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+            options=options,
+        )
 
     def require_supported_server(self) -> None:
         """Refuse servers on which the quarantine's casts do not exist.

@@ -65,7 +65,7 @@ def test_a_full_sync_and_then_what_changed(house: House, dagster: Dagster) -> No
         house
     )
     assert all(check.passed for check in full.get_asset_check_evaluations())
-    assert len(full.get_asset_check_evaluations()) == 9
+    assert len(full.get_asset_check_evaluations()) == 12
 
     lead = house.org.query("SELECT Id FROM Lead LIMIT 1")[0]["Id"]
     house.org.update("Lead", lead, {"Company": "Analytical Engines"})
@@ -86,7 +86,9 @@ def test_a_full_sync_and_then_what_changed(house: House, dagster: Dagster) -> No
     assert len(dagster.instance.all_logs(empty.run_id)) < 60
 
 
-def test_only_chosen_objects_are_read_and_the_others_say_so(house: House, dagster: Dagster) -> None:
+def test_o1_only_chosen_objects_are_read_and_the_others_say_so(
+    house: House, dagster: Dagster
+) -> None:
     result = dagster.run("full_sync", {"objects": ["Account"], "resume": False})
     assert result.success
     assert "account" in _tables(house)
@@ -125,7 +127,9 @@ def test_a_table_alone_reads_what_changed_and_never_everything(
     assert (facts["mode"], facts["rows_updated"]) == ("differential", 1)
 
 
-def test_a_record_is_synced_at_once_and_its_outcome_shown(house: House, dagster: Dagster) -> None:
+def test_g6_a_record_is_synced_at_once_and_its_outcome_shown(
+    house: House, dagster: Dagster
+) -> None:
     house.full()
     lead = house.org.query("SELECT Id FROM Lead LIMIT 1")[0]["Id"]
     house.org.update("Lead", lead, {"Company": "Now"})
@@ -138,7 +142,7 @@ def test_a_record_is_synced_at_once_and_its_outcome_shown(house: House, dagster:
     assert house.query(f"SELECT company FROM salesforce.lead WHERE id = '{lead}'") == [("Now",)]
 
 
-def test_one_object_that_fails_leaves_the_others_synced_and_the_run_red(
+def test_g12_o1_one_object_that_fails_leaves_the_others_synced_and_the_run_red(
     house: House, dagster: Dagster
 ) -> None:
     house.org.forbid_object("Contact")
@@ -151,7 +155,7 @@ def test_one_object_that_fails_leaves_the_others_synced_and_the_run_red(
     assert run.tags[RETRY_AFTER_STEP_FAILURE] == "false"
 
 
-def test_a_hidden_field_turns_the_run_red_after_the_rest_is_committed(
+def test_o1_a_hidden_field_turns_the_run_red_after_the_rest_is_committed(
     house: House, dagster: Dagster
 ) -> None:
     house.full()
@@ -168,9 +172,10 @@ def test_a_hidden_field_turns_the_run_red_after_the_rest_is_committed(
 
 
 @pytest.mark.parametrize(
-    "job", ["full_sync", "differential_sync", "reference_data", "check_tables"]
+    "job",
+    ["full_sync", "differential_sync", "reconcile", "refresh", "reference_data", "check_tables"],
 )
-def test_switched_off_a_job_refuses_and_touches_nothing(
+def test_g10_switched_off_a_job_refuses_and_touches_nothing(
     house: House, dagster: Dagster, job: str
 ) -> None:
     house.configure(syncs_enabled=False)
@@ -180,6 +185,7 @@ def test_switched_off_a_job_refuses_and_touches_nothing(
     assert not result.success
     told = set(_sentences(result).values())
     assert told
+    assert house.served.server.ledger.entries() == []
     assert all("Syncs are disabled: nothing was read or written" in one for one in told)
     assert not _tables(house)
     assert house.query("SELECT count(*) FROM crm_sync.sync_run") == [(0,)]

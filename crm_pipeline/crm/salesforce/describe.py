@@ -134,7 +134,7 @@ def _field(entry: Mapping[str, Any]) -> CrmField:
         is_createable=bool(entry.get("createable")),
         is_unique=bool(entry.get("unique")) or native_type == "id",
         is_external_id=bool(entry.get("externalId")),
-        may_be_masked=native_type == "encryptedstring",
+        may_be_masked=native_type == "encryptedstring" or bool(entry.get("maskType")),
         is_amount=native_type == "currency",
         references=tuple(entry.get("referenceTo") or ()),
         options=tuple(_option(option) for option in entry.get("picklistValues") or ()),
