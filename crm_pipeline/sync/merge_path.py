@@ -92,14 +92,20 @@ class MergePath:
             landed = lander.read_into_staging(
                 attempt, plan.request(attempt), plan.staged_shape, becomes_live=becomes_live
             )
-            if plan.counts_everything or plan.looks_beyond_filter:
-                has_scope = look_after(plan, attempt, lander, self.connector)
+            delta_records = self._compare(plan, attempt)
+            has_scope = has_scope or delta_records is not None
+            if has_scope:
+                look_after(plan, attempt, lander, self.connector)
             with self.warehouse.connect() as connection:
-                scope_records = (
-                    staging.staged_count(connection, attempt.scope_table) if has_scope else None
-                )
                 return ledger.note_staged(
-                    connection, attempt, landed, spent(), scope_records=scope_records
+                    connection,
+                    attempt,
+                    landed,
+                    spent(),
+                    scope_records=(
+                        staging.staged_count(connection, attempt.scope_table) if has_scope else None
+                    ),
+                    delta_records=delta_records,
                 )
 
     def commit(self, plan: SyncPlan, attempt: ledger.SyncAttempt, lease: Lease | None) -> Committed:
@@ -179,6 +185,15 @@ class MergePath:
             plan.source.forget(token)
         return attempt, not is_live
 
+    def _compare(self, plan: SyncPlan, attempt: ledger.SyncAttempt) -> int | None:
+        """Where everything was read: what differs from the live table; None without one."""
+        if not plan.counts_everything:
+            return None
+        with self.warehouse.connect() as connection:
+            if not table_is_live(connection, plan.shape):
+                return None
+            return merge.compare(connection, plan.staged_shape, attempt)
+
     def _require_whole_staging(
         self, connection: psycopg.Connection, attempt: ledger.SyncAttempt
     ) -> None:
@@ -187,12 +202,15 @@ class MergePath:
         Raises:
             TransientError: it was emptied in between; the next run reads again.
         """
-        expected = attempt.records_read - attempt.rejected
-        is_whole = staging.staged_count(connection, attempt.staging_table) == expected
-        if attempt.scope_records is not None:
-            found = staging.staged_count(connection, attempt.scope_table)
-            is_whole = is_whole and found == attempt.scope_records
-        if not is_whole:
+        expected = {
+            attempt.staging_table: attempt.records_read - attempt.rejected,
+            attempt.scope_table: attempt.scope_records,
+            attempt.delta_table: attempt.delta_records,
+        }
+        if any(
+            count is not None and staging.staged_count(connection, table) != count
+            for table, count in expected.items()
+        ):
             raise TransientError(
                 f"{attempt.object_name}: what had been read was lost in a restart of the "
                 "database. Nothing was changed; run the sync again."
@@ -207,18 +225,21 @@ class MergePath:
     ) -> tuple[merge.Merged, merge.Suspects | None]:
         """The statements of this mode."""
         shape = plan.staged_shape
-        merge.key_staging(connection, shape, attempt.staging_table)
         scope_table = None if attempt.scope_records is None else attempt.scope_table
-        absence = merge.Absence(scope_table, plan.counts_everything)
         if plan.is_census:
             return merge.take_census(
-                connection, shape, attempt, absence=absence, watermark=state.watermark
+                connection, shape, attempt, scope_table=scope_table, watermark=state.watermark
             )
+        source = attempt.delta_table
+        if attempt.delta_records is None:
+            merge.key_staging(connection, shape, attempt.staging_table)
+            source = attempt.staging_table
         if plan.mode is SyncMode.REFRESH:
             return merge.refresh(connection, shape, attempt), None
         ledger.release_from_quarantine(connection, attempt, shape)
         if table_is_live(connection, shape):
-            return merge.merge(connection, shape, attempt, absence=absence), None
+            merged = merge.merge(connection, shape, attempt, source=source, scope_table=scope_table)
+            return merged, None
         if not plan.makes_table:
             raise UsageError(NEVER_SYNCED.format(name=plan.name))
         return merge.publish(connection, shape, attempt.staging_table), None

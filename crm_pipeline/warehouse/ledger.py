@@ -66,6 +66,7 @@ class SyncAttempt:
     started_at: datetime
     staged_at: datetime | None
     scope_records: int | None
+    delta_records: int | None
 
     @property
     def staging_table(self) -> str:
@@ -76,6 +77,11 @@ class SyncAttempt:
     def scope_table(self) -> str:
         """Ids that changed whether or not they pass the record filter."""
         return f"sync_{self.sync_run_id}_scope"
+
+    @property
+    def delta_table(self) -> str:
+        """What differs from the live table, where everything was read."""
+        return f"sync_{self.sync_run_id}_delta"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ class LandedPages:
 _ATTEMPT_COLUMNS: LiteralString = (
     "sync_run_id, run_id, object_name, mode, status, fingerprint, read_token, read_started_at,"
     " changed_since, transport, transport_reason, expected_records, records_read, rejected,"
-    " replaced_characters, api_calls, seconds, started_at, staged_at, scope_records"
+    " replaced_characters, api_calls, seconds, started_at, staged_at, scope_records, delta_records"
 )
 
 
@@ -299,12 +305,13 @@ def note_staged(
     spent: Spent,
     *,
     scope_records: int | None,
+    delta_records: int | None,
 ) -> SyncAttempt:
     """The read is complete and its count is verified; the merge counts once more."""
     return _one_attempt(
         connection,
         "UPDATE crm_sync.sync_run SET status = 'staged', staged_at = now(),"
-        " scope_records = %(scope)s, records_read = %(read)s,"
+        " scope_records = %(scope)s, delta_records = %(delta)s, records_read = %(read)s,"
         " rejected = %(rejected)s, replaced_characters = %(replaced)s,"
         " api_calls = api_calls + %(calls)s, seconds = seconds + %(seconds)s"
         " WHERE sync_run_id = %(id)s RETURNING ",
@@ -313,6 +320,7 @@ def note_staged(
             "rejected": landed.rejected,
             "replaced": landed.replaced_characters,
             "scope": scope_records,
+            "delta": delta_records,
             "calls": spent.api_calls,
             "seconds": spent.seconds,
             "id": attempt.sync_run_id,
@@ -334,6 +342,11 @@ def note_failure(
     )
 
 
+def _drop_tables(connection: psycopg.Connection, attempt: SyncAttempt) -> None:
+    for table in (attempt.staging_table, attempt.scope_table, attempt.delta_table):
+        drop_staging(connection, table)
+
+
 def discard_attempt(connection: psycopg.Connection, attempt: SyncAttempt) -> bool:
     """Nobody will go on with this attempt: drop what it had staged.
 
@@ -343,8 +356,7 @@ def discard_attempt(connection: psycopg.Connection, attempt: SyncAttempt) -> boo
     try:
         with connection.transaction():
             connection.execute("SET LOCAL lock_timeout = '2s'")
-            drop_staging(connection, attempt.staging_table)
-            drop_staging(connection, attempt.scope_table)
+            _drop_tables(connection, attempt)
     except psycopg.errors.LockNotAvailable:
         return False
     connection.execute(
@@ -384,8 +396,7 @@ def commit_attempt(
     connection: psycopg.Connection, attempt: SyncAttempt, outcome: SyncOutcome
 ) -> None:
     """Close the ledger row and drop its staging, in the transaction that moves the data."""
-    drop_staging(connection, attempt.staging_table)
-    drop_staging(connection, attempt.scope_table)
+    _drop_tables(connection, attempt)
     connection.execute(
         "UPDATE crm_sync.sync_run SET status = 'committed', has_staging = false, error = NULL,"
         " inserted = %s,"

@@ -30,6 +30,7 @@ from crm_pipeline.warehouse.schema import (
     is_relation,
     staging_identifier,
 )
+from crm_pipeline.warehouse.staging import staged_count
 from crm_pipeline.warehouse.tables import count_live_rows
 
 MOST_SUSPECTS_BY_ID = 10_000
@@ -56,20 +57,6 @@ class Merged:
 
 
 @dataclass(frozen=True, slots=True)
-class Absence:
-    """Which live rows are gone if they are not in staging.
-
-    Attributes:
-        scope_table: ids that were looked for without the record filter, and what was found
-            (scope.py); None when nothing was looked for by id.
-        everything_was_read: whether every other row that is not in staging is gone, too.
-    """
-
-    scope_table: str | None = None
-    everything_was_read: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Suspects:
     """Records whose rows a census found out of step, and that are read again.
 
@@ -93,14 +80,53 @@ def key_staging(connection: psycopg.Connection, shape: TableShape, staging_table
     """
     table = staging_identifier(staging_table)
     key = sql.Identifier(shape.id_column)
+    add_key = sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, key)
+    _unique(connection, shape, add_key)
+    connection.execute(sql.SQL("ANALYZE {}").format(table))
+
+
+def _unique(connection: psycopg.Connection, shape: TableShape, add_key: sql.Composed) -> None:
     try:
-        connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, key))
+        connection.execute(add_key)
     except psycopg.errors.UniqueViolation as error:
         raise IncompleteRead(
             f"{shape.table}: the CRM handed over a record twice, so another one may be missing. "
             "The table was not touched; run the sync again."
         ) from error
-    connection.execute(sql.SQL("ANALYZE {}").format(table))
+
+
+def compare(connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt) -> int:
+    """Hold everything that was read against the live table, and keep only what is to be done.
+
+    One hash join over both, with nothing indexed before. It runs ahead of the commit, whose
+    statements judge each of the few rows once more: what a record synced by hand has written
+    meanwhile is not lost.
+
+    Returns:
+        Rows in the delta: records that are new or differ, and live rows that did not come.
+
+    Raises:
+        IncompleteRead: a record that is new or differs came twice.
+    """
+    delta = staging_identifier(attempt.delta_table)
+    statements = _Statements(shape, attempt, attempt.staging_table)
+    connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(delta))
+    connection.execute(statements.find_differences(delta))
+    key = sql.Identifier(shape.id_column)
+    add_key = sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(delta, key)
+    _unique(connection, shape, add_key)
+    connection.execute(sql.SQL("ANALYZE {}").format(delta))
+    return staged_count(connection, attempt.delta_table)
+
+
+def absent_ids(connection: psycopg.Connection, attempt: SyncAttempt) -> list[str]:
+    """Live rows that did not come although everything was read, by the comparison."""
+    rows = connection.execute(
+        sql.SQL("SELECT _absent_id FROM {} WHERE _absent_id IS NOT NULL").format(
+            staging_identifier(attempt.delta_table)
+        )
+    ).fetchall()
+    return [str(row[0]) for row in rows]
 
 
 def publish(connection: psycopg.Connection, shape: TableShape, staging_table: str) -> Merged:
@@ -144,32 +170,31 @@ def merge(
     shape: TableShape,
     attempt: SyncAttempt,
     *,
-    absence: Absence | None = None,
+    source: str,
+    scope_table: str | None = None,
 ) -> Merged:
-    """Bring the live table to what the keyed staging table of an attempt says.
+    """Bring the live table to what an attempt has read.
 
     What another path has written since the attempt began is younger than anything in staging that
     has no stamp to tell so: such rows are neither called gone nor revived.
+
+    Args:
+        connection: the committing transaction.
+        shape: the columns that are staged.
+        attempt: whose staging.
+        source: the delta where everything was read, else the keyed staging table.
+        scope_table: ids that were looked for, and what was found (scope.py): those among them that
+            are not staged are gone.
     """
-    statements = _Statements(shape, attempt)
+    statements = _Statements(shape, attempt, source)
+    if shape.stamp_column is not None and source == attempt.delta_table:
+        connection.execute(statements.distrust_the_future())
     vanished = Counter(_kinds(connection, statements.bury()))
     updated = connection.execute(statements.update()).rowcount
     inserted = connection.execute(statements.insert()).rowcount
-    vanished += mark_absent(connection, shape, attempt, absence or Absence())
+    if scope_table is not None:
+        vanished += _kinds(connection, statements.mark_absent(scope_table))
     return Merged(inserted, updated, sum(vanished.values()), vanished)
-
-
-def mark_absent(
-    connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt, absence: Absence
-) -> Counter[str]:
-    """Tombstones for live rows that should have come and did not; how many of each kind."""
-    statements = _Statements(shape, attempt)
-    vanished: Counter[str] = Counter()
-    if absence.scope_table is not None:
-        vanished += _kinds(connection, statements.mark_outside(absence.scope_table))
-    if absence.everything_was_read:
-        vanished += _kinds(connection, statements.mark_unseen())
-    return vanished
 
 
 def take_census(
@@ -177,16 +202,17 @@ def take_census(
     shape: TableShape,
     attempt: SyncAttempt,
     *,
-    absence: Absence,
+    scope_table: str | None,
     watermark: datetime | None,
 ) -> tuple[Merged, Suspects]:
     """Compare ids and stamps alone: mark what is gone, and tell which rows are not as in the CRM.
 
     What changed since the watermark is no finding: the next differential reads it.
     """
-    statements = _Statements(shape, attempt)
-    vanished = _kinds(connection, statements.bury())
-    vanished += mark_absent(connection, shape, attempt, absence)
+    statements = _Statements(shape, attempt, attempt.delta_table)
+    vanished = Counter(_kinds(connection, statements.bury()))
+    if scope_table is not None:
+        vanished += _kinds(connection, statements.mark_absent(scope_table))
     connection.execute(statements.distrust_the_future())
     connection.execute(statements.collect_suspects(watermark))
     rows = connection.execute("SELECT finding, count(*) FROM pg_temp.suspect GROUP BY 1").fetchall()
@@ -203,41 +229,8 @@ def refresh(connection: psycopg.Connection, shape: TableShape, attempt: SyncAtte
 
     A row of another version is on its way by a differential, with all its columns.
     """
-    updated = connection.execute(_Statements(shape, attempt).refresh()).rowcount
-    return Merged(0, updated, 0)
-
-
-def absent_ids(
-    connection: psycopg.Connection,
-    shape: TableShape,
-    attempt: SyncAttempt,
-    *,
-    known_in: str,
-    limit: int,
-) -> list[str]:
-    """Live rows that an attempt which read everything has not staged, and the scope not found."""
-    rows = connection.execute(
-        sql.SQL(
-            "SELECT t.{key} FROM {target} t WHERE {condition}"
-            " AND NOT EXISTS (SELECT FROM {scope} o WHERE o.{key} = t.{key}) LIMIT {limit}"
-        ).format(
-            key=sql.Identifier(shape.id_column),
-            target=shape.qualified,
-            condition=_Statements(shape, attempt).is_unseen,
-            scope=staging_identifier(known_in),
-            limit=sql.Literal(limit),
-        )
-    ).fetchall()
-    return [str(row[0]) for row in rows]
-
-
-def has_absent(connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt) -> bool:
-    """Whether any live row was not staged by an attempt that read everything."""
-    statement = sql.SQL("SELECT EXISTS (SELECT FROM {} t WHERE {})").format(
-        shape.qualified, _Statements(shape, attempt).is_unseen
-    )
-    row = connection.execute(statement).fetchone()
-    return bool(row and row[0])
+    statements = _Statements(shape, attempt, attempt.staging_table)
+    return Merged(0, connection.execute(statements.refresh()).rowcount, 0)
 
 
 def _kinds(connection: psycopg.Connection, marking: sql.Composed | None) -> Counter[str]:
@@ -250,10 +243,15 @@ def _kinds(connection: psycopg.Connection, marking: sql.Composed | None) -> Coun
 
 @dataclass(frozen=True, slots=True)
 class _Statements:
-    """The statements of one merge: `t` is the live table, `s` staging, `o` the scope."""
+    """The statements of one merge.
+
+    `t` is the live table, `s` the source of records, `o` the scope. The source is the delta where
+    everything was read, and the staging table otherwise.
+    """
 
     shape: TableShape
     attempt: SyncAttempt
+    source: str
 
     @property
     def _names(self) -> dict[str, sql.Composable]:
@@ -262,7 +260,7 @@ class _Statements:
         key = sql.Identifier(shape.id_column)
         return {
             "target": shape.qualified,
-            "staging": staging_identifier(self.attempt.staging_table),
+            "source": staging_identifier(self.source),
             "key": key,
             "same_key": sql.SQL("t.{0} = s.{0}").format(key),
             "is_untouched": self._is_untouched,
@@ -275,16 +273,6 @@ class _Statements:
     def _is_untouched(self) -> sql.Composed:
         """No other path has written the row since the attempt began, by the database's clock."""
         return sql.SQL("t._synced_at < {}").format(sql.Literal(self.attempt.started_at))
-
-    @property
-    def is_unseen(self) -> sql.Composed:
-        """A live row that is neither in staging nor in the quarantine of this attempt."""
-        return sql.SQL(
-            "t._deleted_at IS NULL AND {is_untouched}"
-            " AND NOT EXISTS (SELECT FROM {staging} s WHERE {same_key})"
-            " AND NOT EXISTS (SELECT FROM crm_sync.quarantine q"
-            " WHERE q.sync_run_id = {run} AND q.record_id = t.{key})"
-        ).format(run=sql.Literal(self.attempt.sync_run_id), **self._names)
 
     @property
     def _is_not_older(self) -> sql.Composable:
@@ -303,6 +291,19 @@ class _Statements:
         if self.shape.stamp_column is None:
             return sql.SQL("false")
         return sql.SQL("coalesce(t.{0} < s.{0}, false)").format(
+            sql.Identifier(self.shape.stamp_column)
+        )
+
+    @property
+    def _is_after_its_end(self) -> sql.Composable:
+        """Newer than a tombstone that carries the stamp of its record's end, as those of a bin do.
+
+        Any other tombstone still has the stamp of a version, and what was read before it was made
+        may be newer than that.
+        """
+        if self.shape.stamp_column is None:
+            return sql.SQL("false")
+        return sql.SQL("(t._deleted_at = t.{0} AND t.{0} < s.{0})").format(
             sql.Identifier(self.shape.stamp_column)
         )
 
@@ -335,7 +336,7 @@ class _Statements:
             "UPDATE {target} t SET _deleted_at = coalesce({stamp}, now()),"
             " _vanished = CASE WHEN {merged} IS NULL THEN 'deleted' ELSE 'merged' END,"
             " _merged_into = {merged}, _synced_at = now(){move_stamp}"
-            " FROM {staging} s WHERE {same_key} AND s.{gone} AND {is_not_older}"
+            " FROM {source} s WHERE {same_key} AND s.{gone} AND {is_not_older}"
             " AND (t._vanished IS NULL OR t._vanished NOT IN ('deleted', 'merged') OR {is_newer})"
             " RETURNING t._vanished"
         ).format(
@@ -352,14 +353,12 @@ class _Statements:
             "UPDATE {target} t SET {sets}, _synced_at = now(),"
             " _restored_at = CASE WHEN t._deleted_at IS NULL THEN t._restored_at ELSE now() END,"
             " _deleted_at = NULL, _vanished = NULL, _merged_into = NULL"
-            " FROM {staging} s WHERE {same_key} AND {lives} AND {is_not_older}"
-            # A record that was merely not found has no stamp of its end, only one of its last life.
-            " AND CASE WHEN t._vanished = {not_visible} THEN {is_untouched}"
-            " WHEN t._deleted_at IS NOT NULL THEN {is_newer} OR {is_untouched}"
+            " FROM {source} s WHERE {same_key} AND {lives} AND {is_not_older}"
+            " AND CASE WHEN t._deleted_at IS NOT NULL THEN {is_untouched} OR {is_after_its_end}"
             " ELSE ({old}) IS DISTINCT FROM ({new}) OR t._synced_at = '-infinity' END"
         ).format(
             sets=self._sets(),
-            not_visible=sql.Literal(Vanished.NOT_VISIBLE.value),
+            is_after_its_end=self._is_after_its_end,
             old=self._row("t"),
             new=self._row("s"),
             **self._names,
@@ -368,8 +367,9 @@ class _Statements:
     def insert(self) -> sql.Composed:
         """Records that are new here."""
         return sql.SQL(
-            "INSERT INTO {target} ({columns}) SELECT {values} FROM {staging} s"
-            " WHERE {lives} AND NOT EXISTS (SELECT FROM {target} t WHERE {same_key})"
+            "INSERT INTO {target} ({columns}) SELECT {values} FROM {source} s"
+            " WHERE s.{key} IS NOT NULL AND {lives}"
+            " AND NOT EXISTS (SELECT FROM {target} t WHERE {same_key})"
         ).format(
             columns=sql.SQL(", ").join(sql.Identifier(c.name) for c in self.shape.kept),
             values=self._row("s"),
@@ -380,7 +380,7 @@ class _Statements:
         """The staged columns alone, in rows of the version that was read."""
         stamp = sql.Identifier(self.shape.stamp_column or "")
         return sql.SQL(
-            "UPDATE {target} t SET {sets}, _synced_at = now() FROM {staging} s"
+            "UPDATE {target} t SET {sets}, _synced_at = now() FROM {source} s"
             " WHERE {same_key} AND t.{stamp} = s.{stamp} AND t._deleted_at IS NULL"
             " AND t._synced_at <> '-infinity' AND ({old}) IS DISTINCT FROM ({new})"
         ).format(
@@ -394,7 +394,7 @@ class _Statements:
     def distrust_the_future(self) -> sql.Composed:
         """A row younger than its record was not written by us."""
         return sql.SQL(
-            "UPDATE {target} t SET _synced_at = '-infinity' FROM {staging} s"
+            "UPDATE {target} t SET _synced_at = '-infinity' FROM {source} s"
             " WHERE {same_key} AND t.{stamp} > s.{stamp} AND {is_untouched}"
         ).format(stamp=sql.Identifier(self.shape.stamp_column or ""), **self._names)
 
@@ -407,10 +407,11 @@ class _Statements:
             " WHEN q.record_id IS NOT NULL THEN {quarantined}"
             " WHEN t.{key} IS NULL THEN {missing}"
             " WHEN t._deleted_at IS NOT NULL THEN {restored} ELSE {stale} END AS finding"
-            " FROM {staging} s LEFT JOIN {target} t ON {same_key}"
+            " FROM {source} s LEFT JOIN {target} t ON {same_key}"
             " LEFT JOIN (SELECT DISTINCT record_id FROM crm_sync.quarantine"
             "            WHERE object_name = {object}) q ON q.record_id = s.{key}"
-            " WHERE {lives} AND (t._synced_at = '-infinity' OR q.record_id IS NOT NULL"
+            " WHERE s.{key} IS NOT NULL AND {lives}"
+            " AND (t._synced_at = '-infinity' OR q.record_id IS NOT NULL"
             " OR (s.{stamp} < {watermark} AND (t.{key} IS NULL OR ({is_untouched}"
             " AND (t._deleted_at IS NOT NULL OR t.{stamp} IS DISTINCT FROM s.{stamp})))))"
         ).format(
@@ -421,39 +422,55 @@ class _Statements:
             **self._names,
         )
 
-    def mark_unseen(self) -> sql.Composed:
-        """Everything was read, so what is not there is gone."""
-        return sql.SQL(
-            "UPDATE {target} t SET _deleted_at = now(), _vanished = {vanished}, _synced_at = now()"
-            " WHERE {is_unseen} RETURNING t._vanished"
-        ).format(
-            vanished=sql.Literal(Vanished.NOT_VISIBLE.value),
-            is_unseen=self.is_unseen,
-            **self._names,
-        )
+    def mark_absent(self, scope_table: str) -> sql.Composed:
+        """These ids were looked for; those that are not staged are out, as of their new stamp.
 
-    def mark_outside(self, scope_table: str) -> sql.Composed:
-        """These ids were looked for; those that did not pass are out, as of their new stamp."""
+        A record in the quarantine of this attempt is there, too: only its values do not fit.
+        """
         shape = self.shape
         move_stamp: sql.Composable = sql.SQL("")
-        is_not_older: sql.Composable = sql.SQL("true")
+        scope_not_older: sql.Composable = sql.SQL("true")
         if shape.stamp_column:
             stamp = sql.Identifier(shape.stamp_column)
             move_stamp = sql.SQL(", {0} = coalesce(o.{0}, t.{0})").format(stamp)
-            is_not_older = sql.SQL("(t.{0} <= o.{0}) IS NOT FALSE").format(stamp)
+            scope_not_older = sql.SQL("(t.{0} <= o.{0}) IS NOT FALSE").format(stamp)
         return sql.SQL(
             "UPDATE {target} t SET _deleted_at = now(), _synced_at = now(),"
             " _merged_into = {merged}, _vanished = CASE"
             " WHEN {merged} IS NOT NULL THEN 'merged' WHEN o._is_gone OR {gone} THEN 'deleted'"
             " WHEN o._is_found THEN 'left_filter' ELSE 'not_visible' END{move_stamp}"
-            " FROM {scope} o WHERE o.{key} = t.{key} AND {scope_not_older} AND {is_unseen}"
+            " FROM {scope} o WHERE o.{key} = t.{key} AND {scope_not_older}"
+            " AND t._deleted_at IS NULL AND {is_untouched}"
+            " AND NOT EXISTS (SELECT FROM {staging} s WHERE {same_key})"
+            " AND NOT EXISTS (SELECT FROM crm_sync.quarantine q"
+            " WHERE q.sync_run_id = {run} AND q.record_id = t.{key})"
             " RETURNING t._vanished"
         ).format(
             merged=self._of("o", shape.merged_column),
             gone=self._of("o", shape.deleted_column),
             move_stamp=move_stamp,
             scope=staging_identifier(scope_table),
-            scope_not_older=is_not_older,
-            is_unseen=self.is_unseen,
+            staging=staging_identifier(self.attempt.staging_table),
+            scope_not_older=scope_not_older,
+            run=sql.Literal(self.attempt.sync_run_id),
             **self._names,
         )
+
+    def find_differences(self, delta: sql.Identifier) -> sql.Composed:
+        """The delta: one hash join of live table and staging, and of both only what differs."""
+        shape = self.shape
+        gone: sql.Composable = sql.SQL("false")
+        if shape.deleted_column is not None:
+            gone = sql.Identifier("s", shape.deleted_column)
+        return sql.SQL(
+            "CREATE UNLOGGED TABLE {delta} AS"
+            " SELECT s.*, CASE WHEN s.{key} IS NULL THEN t.{key} END AS _absent_id"
+            " FROM {target} t FULL JOIN {source} s ON {same_key} WHERE CASE"
+            " WHEN t.{key} IS NULL THEN {lives}"
+            " WHEN s.{key} IS NULL THEN t._deleted_at IS NULL AND {is_untouched}"
+            " WHEN NOT {is_not_older} THEN {is_untouched}"
+            " WHEN {gone} THEN t._vanished IS NULL OR t._vanished NOT IN ('deleted', 'merged')"
+            "     OR {is_newer}"
+            " WHEN t._deleted_at IS NOT NULL OR t._synced_at = '-infinity' THEN true"
+            " ELSE ({old}) IS DISTINCT FROM ({new}) END"
+        ).format(delta=delta, gone=gone, old=self._row("t"), new=self._row("s"), **self._names)

@@ -52,6 +52,9 @@ def whole(response: requests.Response, *, patience_seconds: float, limit_bytes: 
 
 def _received(response: requests.Response, patience_seconds: float) -> Iterator[bytes]:
     raw = response.raw
+    if raw.length_remaining is None and not raw.chunked:
+        # It would end where the connection does, wherever that is: even its headers may be cut.
+        raise TransientError("Salesforce sent an answer without its length; it is asked again.")
     while True:
         piece = _next_piece(raw, patience_seconds)
         if piece:

@@ -88,6 +88,7 @@ class BulkRead:
         self._landed = frozenset(resume.landed_keys) if resume else frozenset[str]()
         self._when_unable = when_unable
         self._job: dict[str, Any] = {}
+        self._keys: set[str] = set()
         self.transport = Transport.BULK
         self.reason = reason
         self.token = self._checked(resume.token) if resume else self._created()
@@ -110,6 +111,7 @@ class BulkRead:
         self._wait()
         if self.record_count == 0:
             return
+        self._keys = set()
         yield from self._listed() if self._lists_pages else self._chained()
 
     def close(self) -> None:
@@ -213,7 +215,7 @@ class BulkRead:
             answer = self._session.get_object(address, "resultPages", concern=self._concern)
             for entry in answer["resultPages"]:
                 page = str(entry.get("resultUrl") or entry.get("resultLink") or "")
-                key = _locator_in(page)
+                key = self._seen(_locator_in(page))
                 if key not in self._landed:
                     yield self._page(PageAddress(key, page))
             # The guide's table says nextRecordUrl, other resources say nextRecordsUrl.
@@ -227,7 +229,7 @@ class BulkRead:
         """
         locator: str | None = ""
         while locator is not None:
-            key = locator or _FIRST_PAGE
+            key = self._seen(locator or _FIRST_PAGE)
             address = f"{self._job_path}/results?maxRecords={self._manners.page_records}"
             page = self._page(
                 PageAddress(key, f"{address}&locator={quote(locator)}" if locator else address)
@@ -238,6 +240,16 @@ class BulkRead:
                 continue
             yield page
             locator = page.next_locator()
+
+    def _seen(self, key: str) -> str:
+        """The key of one more page; pages that lead back to each other would never end."""
+        if key in self._keys:
+            raise ReadExpired(
+                f"The pages of a Bulk job on {self._request.crm_object.name} lead in a circle; the "
+                "object is read anew."
+            )
+        self._keys.add(key)
+        return key
 
     def _page(self, where: PageAddress) -> BulkPage:
         return BulkPage(self._session, where, self._request.fields, self._concern)

@@ -141,6 +141,7 @@ class RestRead:
         self._announced: int | None = None
         self._begun_at = self._count
         self._is_short = False
+        self._previous_ids: frozenset[str] = frozenset()
         self._answer = self._begun(first) if first is not None else self._begin()
         announced = self.record_count
         if self._count and announced is not None:
@@ -187,13 +188,22 @@ class RestRead:
 
     def _page(self, records: Sequence[Row]) -> RestPage:
         id_field = self._request.crm_object.id_field
+        ids: frozenset[str] = frozenset()
         try:
             rows, replaced = self._writer.rows(records)
-            self._last_id = str(records[-1][id_field])
+            ids = frozenset(str(record[id_field]) for record in records)
         except (KeyError, TypeError):
             rows, replaced = b"", 0
         if not rows:
             raise TransientError("Salesforce sent records without the requested fields.")
+        if len(ids) < len(records) or not ids.isdisjoint(self._previous_ids):
+            # A record that comes twice may stand in the place of another one.
+            raise ReadExpired(
+                f"Salesforce handed over records of {self._request.crm_object.name} twice; the "
+                "object is read anew."
+            )
+        self._previous_ids = ids
+        self._last_id = str(records[-1][id_field])
         self._count += len(records)
         key = f"{self._last_id}+{self._count}"
         return RestPage(key, self._request.fields, len(records), replaced, rows)

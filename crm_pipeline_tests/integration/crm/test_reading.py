@@ -53,7 +53,7 @@ def test_identity_names_org_and_user_in_two_calls(
     assert connector.usage.calls == 2
 
 
-def test_server_time_is_the_orgs_own(connector: SalesforceConnector) -> None:
+def test_a6_server_time_is_the_orgs_own(connector: SalesforceConnector) -> None:
     assert connector.server_time() == NOON
     calls = connector.usage.calls
     assert connector.server_time() == NOON
@@ -100,7 +100,7 @@ def test_a_path_that_leads_nowhere_is_refused(
 
 
 @pytest.mark.parametrize("object_name", ["Lead", "Opportunity", "Event_Registration__c", "Task"])
-def test_rest_and_bulk_give_the_same_bytes(
+def test_d13_rest_and_bulk_give_the_same_bytes(
     connector: SalesforceConnector, object_name: str
 ) -> None:
     described = connector.describe(object_name)
@@ -156,7 +156,7 @@ def test_filter_stamp_and_ids_narrow_both_transports_alike(
 
 
 @BOTH
-def test_a_read_goes_on_behind_the_pages_that_landed(
+def test_a13_a_read_goes_on_behind_the_pages_that_landed(
     connector: SalesforceConnector,
     served: RunningOrg,
     connections: Connections,
@@ -267,7 +267,7 @@ def test_many_changes_go_by_bulk(
     assert len(read_all(read)) == 4500
 
 
-def test_an_object_that_bulk_refuses_is_read_by_rest(
+def test_e14_an_object_that_bulk_refuses_is_read_by_rest(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
     refusal = error_body("INVALIDENTITY", "Entity 'Lead' is not supported by the Bulk API.")
@@ -281,7 +281,7 @@ def test_an_object_that_bulk_refuses_is_read_by_rest(
         connector.open_read(ask(lead, by=Transport.BULK))
 
 
-def test_a_query_too_long_for_an_address_goes_by_bulk(
+def test_e16_a_query_too_long_for_an_address_goes_by_bulk(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
     wordy = AnyOf(
@@ -294,7 +294,7 @@ def test_a_query_too_long_for_an_address_goes_by_bulk(
         connector.open_read(replace(ask(lead, by=Transport.REST), record_filter=wordy))
 
 
-def test_a_cursor_that_dies_is_no_end(
+def test_a13_a_cursor_that_dies_is_no_end(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
     read = connector.open_read(ask(lead, by=Transport.REST))
@@ -305,7 +305,7 @@ def test_a_cursor_that_dies_is_no_end(
     assert len({row[0] for row in rows}) == len(rows) == read.record_count == 4500
 
 
-def test_short_and_empty_pages_are_no_end(
+def test_a14_short_and_empty_pages_are_no_end(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
     path = f"/services/data/v62.0/queryAll/{'0r8' + 'x' * 12}-2000"
@@ -316,7 +316,7 @@ def test_short_and_empty_pages_are_no_end(
     assert len(read_all(rest)) == 4500
 
 
-def test_a_page_that_lost_records_is_noticed(
+def test_a15_a_page_that_lost_records_is_noticed(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
     last = '{"totalSize": 4500, "done": true, "records": []}'
@@ -333,7 +333,7 @@ def test_a_page_that_lost_records_is_noticed(
         list(pages)
 
 
-def test_an_end_that_came_early_is_mended_in_place(
+def test_a15_an_end_that_came_early_is_mended_in_place(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
     last = '{"totalSize": 4500, "done": true, "records": []}'
@@ -343,7 +343,7 @@ def test_an_end_that_came_early_is_mended_in_place(
 
 
 @pytest.mark.parametrize("gzip", [False, True])
-def test_a_bulk_page_cut_anywhere_is_noticed_and_read_again(
+def test_e9_a_bulk_page_cut_anywhere_is_noticed_and_read_again(
     served: RunningOrg,
     connections: Connections,
     lead: CrmObject,
@@ -365,7 +365,7 @@ def test_a_bulk_page_cut_anywhere_is_noticed_and_read_again(
         assert b"".join(page.chunks()) == whole
 
 
-def test_cut_json_is_read_again(
+def test_e9_cut_json_is_read_again(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
     whole = read_all(connector.open_read(ask(lead, by=Transport.REST)))
@@ -393,7 +393,7 @@ def bulk_reads(connector: SalesforceConnector, lead: CrmObject) -> BulkRead:
         ("", TransientError),
     ],
 )
-def test_a_failed_job_tells_why_without_repeating_values(
+def test_e12_a_failed_job_tells_why_without_repeating_values(
     served: RunningOrg,
     connector: SalesforceConnector,
     lead: CrmObject,
@@ -415,7 +415,7 @@ def held(served: RunningOrg) -> Iterator[RunningOrg]:
     served.server.jobs.release()
 
 
-def test_a_job_is_given_up_after_a_while(
+def test_e12_a_job_is_given_up_after_a_while(
     held: RunningOrg, connections: Connections, lead: CrmObject
 ) -> None:
     impatient = connections.to(held, bulk=replace(QUICK, patience_seconds=0.05))
@@ -427,7 +427,7 @@ def test_a_job_is_given_up_after_a_while(
     assert held.server.jobs.all()[-1:] == [] or held.server.jobs.all()[-1].id != read.token
 
 
-def test_a_job_aborted_in_salesforce_is_begun_anew(
+def test_e12_a_job_aborted_in_salesforce_is_begun_anew(
     held: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
     read = bulk_reads(connector, lead)
@@ -438,7 +438,7 @@ def test_a_job_aborted_in_salesforce_is_begun_anew(
         connector.open_read(ask(lead), resume=ResumePoint(read.token, ()))
 
 
-def test_a_waiting_job_can_be_stopped(
+def test_g10_a_waiting_job_can_be_stopped(
     held: RunningOrg, connections: Connections, lead: CrmObject
 ) -> None:
     asked = []
@@ -453,7 +453,7 @@ def test_a_waiting_job_can_be_stopped(
         list(read.pages())
 
 
-def test_a_job_that_is_gone_has_expired(
+def test_e12_e13_a_job_that_is_gone_has_expired(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
     read = bulk_reads(connector, lead)
@@ -468,7 +468,7 @@ def test_a_job_that_is_gone_has_expired(
             connector.open_read(ask(lead), resume=ResumePoint(token, ()))
 
 
-def test_a_job_of_another_api_version_has_expired(
+def test_e13_a_job_of_another_api_version_has_expired(
     served: RunningOrg, connections: Connections, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
     read = bulk_reads(connector, lead)
@@ -478,7 +478,7 @@ def test_a_job_of_another_api_version_has_expired(
         list(other.open_read(ask(lead), resume=ResumePoint(read.token, ())).pages())
 
 
-def test_an_empty_result_needs_no_page(connector: SalesforceConnector, lead: CrmObject) -> None:
+def test_e12_an_empty_result_needs_no_page(connector: SalesforceConnector, lead: CrmObject) -> None:
     nobody = Comparison("LastName", Comparator.EQUAL, "Nobody at all")
     for transport in (Transport.REST, Transport.BULK):
         read = connector.open_read(replace(ask(lead, by=transport), record_filter=nobody))
@@ -510,7 +510,7 @@ def test_columns_are_checked(
     assert page.columns[1] in {"Email", "LastName"}
 
 
-def test_nul_and_half_characters_become_replacement_characters(
+def test_d8_d9_nul_and_half_characters_become_replacement_characters(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
     body = '"Id","LastName"\n"00Q","a\0b"\n'
@@ -544,7 +544,7 @@ def test_hostile_values_survive_both_transports(
             assert description == (truth["Description"] or "").replace("\0", "\ufffd")
 
 
-def test_a_hidden_field_is_named(connections: Connections, small: RunningOrg) -> None:
+def test_c3_a_hidden_field_is_named(connections: Connections, small: RunningOrg) -> None:
     connector = connections.to(small)
     lead = connector.describe("Lead")
     small.org.hide_field("Lead", "Title")
@@ -561,7 +561,7 @@ def test_a_hidden_field_is_named(connections: Connections, small: RunningOrg) ->
         connector.count(ask(lead, "Id"))
 
 
-def test_a_retired_api_version_is_an_error_of_the_settings(
+def test_e17_a_retired_api_version_is_an_error_of_the_settings(
     served: RunningOrg, connections: Connections
 ) -> None:
     retired = error_body("UNSUPPORTED_API_VERSION")
@@ -598,7 +598,7 @@ def test_page_keys_stay_the_same(connector: SalesforceConnector, lead: CrmObject
             assert page_keys(again) == keys
 
 
-def test_tls_needs_the_authority(crowd: SandboxOrg, connections: Connections) -> None:
+def test_s9_tls_needs_the_authority(crowd: SandboxOrg, connections: Connections) -> None:
     with running(crowd, tls=True) as secured:
         assert connections.to(secured).identity().instance_url.startswith("https://")
         stranger = connect(

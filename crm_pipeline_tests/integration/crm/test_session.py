@@ -1,11 +1,8 @@
 """The session against everything that goes wrong on the way: logins, limits, silence, rubbish."""
 
-import socket
 import threading
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +11,6 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from crm_pipeline.crm.salesforce.bodies import whole
 from crm_pipeline.crm.salesforce.connector import SalesforceConnector
 from crm_pipeline.crm.salesforce.failures import Concern, LimitReached
 from crm_pipeline.crm.salesforce.login import ClientCredentialsLogin, JwtBearerLogin
@@ -53,7 +49,7 @@ def walk(connector: SalesforceConnector) -> list[list[str]]:
     return rows
 
 
-def test_a_session_that_expires_at_any_request_is_renewed_once(
+def test_e1_a_session_that_expires_at_any_request_is_renewed_once(
     served: RunningOrg, connections: Connections
 ) -> None:
     expected = walk(connections.to(served))
@@ -70,7 +66,7 @@ def _befell(served: RunningOrg) -> bool:
     return any(fault.uses for fault in served.server.faults.faults)
 
 
-def test_many_threads_that_expire_together_log_in_once(
+def test_e2_many_threads_that_expire_together_log_in_once(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
     connector.count(ask(lead))
@@ -89,7 +85,7 @@ def test_many_threads_that_expire_together_log_in_once(
         assert served.org.sessions.logins == before + 1
 
 
-def test_a_wrong_secret_is_tried_once_and_never_again(
+def test_e3_a_wrong_secret_is_tried_once_and_never_again(
     served: RunningOrg, connections: Connections
 ) -> None:
     login = ClientCredentialsLogin(served.url, served.client_id, "canary-secret")
@@ -101,7 +97,7 @@ def test_a_wrong_secret_is_tried_once_and_never_again(
     assert served.server.ledger.counts() == {f"POST {TOKENS}": 1}
 
 
-def test_threads_share_a_refused_login(served: RunningOrg, connections: Connections) -> None:
+def test_e2_e3_threads_share_a_refused_login(served: RunningOrg, connections: Connections) -> None:
     login = ClientCredentialsLogin(served.url, "nobody", "nothing")
     connector = connections.to(served, login=login)
 
@@ -117,7 +113,7 @@ def test_threads_share_a_refused_login(served: RunningOrg, connections: Connecti
     assert served.server.ledger.counts() == {f"POST {TOKENS}": 1}
 
 
-def test_a_login_server_that_is_down_is_tried_three_times(
+def test_e3_a_login_server_that_is_down_is_tried_three_times(
     served: RunningOrg, connections: Connections
 ) -> None:
     served.server.faults.script([Fault("html", path=TOKENS, times=0)])
@@ -129,7 +125,7 @@ def test_a_login_server_that_is_down_is_tried_three_times(
     assert connections.to(served).identity()
 
 
-def test_a_session_that_is_refused_at_once_ends_in_a_clear_error(
+def test_e3_a_session_that_is_refused_at_once_ends_in_a_clear_error(
     served: RunningOrg, connector: SalesforceConnector
 ) -> None:
     served.server.faults.script([Fault("expire_session", path=API, times=0)])
@@ -157,7 +153,7 @@ def key(tmp_path: Path) -> tuple[Path, str]:
     return path, public.decode()
 
 
-def test_jwt_login_takes_the_time_from_salesforce_when_our_clock_is_wrong(
+def test_a6_jwt_login_takes_the_time_from_salesforce_when_our_clock_is_wrong(
     crowd: SandboxOrg, key: tuple[Path, str], connections: Connections
 ) -> None:
     path, public = key
@@ -173,7 +169,7 @@ def test_jwt_login_takes_the_time_from_salesforce_when_our_clock_is_wrong(
 
 
 @pytest.mark.parametrize("content", [None, b"canary: no key"])
-def test_a_key_file_that_is_no_key_is_a_matter_of_credentials(
+def test_e3_a_key_file_that_is_no_key_is_a_matter_of_credentials(
     served: RunningOrg, connections: Connections, tmp_path: Path, content: bytes | None
 ) -> None:
     path = tmp_path / "key.pem"
@@ -187,7 +183,7 @@ def test_a_key_file_that_is_no_key_is_a_matter_of_credentials(
 
 
 @pytest.mark.parametrize("host", ["example.com", "10.0.0.1", "127.0.0.1.example.com", "[::2]"])
-def test_plain_http_is_for_this_machine_only(host: str) -> None:
+def test_s9_plain_http_is_for_this_machine_only(host: str) -> None:
     with pytest.raises(ConfigurationError, match="https://"):
         SalesforceSession(ClientCredentialsLogin(f"http://{host}", "id", "secret"))
 
@@ -213,7 +209,7 @@ PASSING = [
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=lambda one: f"{one.kind}-{one.status}")
-def test_what_passes_is_repeated(
+def test_e7_e8_e11_what_passes_is_repeated(
     served: RunningOrg, connector: SalesforceConnector, fault: Fault
 ) -> None:
     for nth in (1, 2, 5):
@@ -225,7 +221,7 @@ def test_what_passes_is_repeated(
         assert _befell(served)
 
 
-def test_what_does_not_pass_ends_bounded(
+def test_e7_what_does_not_pass_ends_bounded(
     served: RunningOrg, connector: SalesforceConnector
 ) -> None:
     served.server.faults.script([Fault("status", path=API, status=503, times=0)])
@@ -235,7 +231,7 @@ def test_what_does_not_pass_ends_bounded(
     assert connector.usage.calls - calls == 6
 
 
-def test_a_long_retry_after_is_handed_on(
+def test_e7_a_long_retry_after_is_handed_on(
     served: RunningOrg, connector: SalesforceConnector
 ) -> None:
     waits = {"Retry-After": "1800"}
@@ -246,7 +242,7 @@ def test_a_long_retry_after_is_handed_on(
     assert connector.usage.calls == 1
 
 
-def test_a_used_up_day_is_not_hammered(small: RunningOrg, connections: Connections) -> None:
+def test_e4_a_used_up_day_is_not_hammered(small: RunningOrg, connections: Connections) -> None:
     connector = connections.to(small)
     small.org.set_api_limit(0)
     with pytest.raises(TransientError, match="REQUEST_LIMIT_EXCEEDED") as caught:
@@ -255,7 +251,7 @@ def test_a_used_up_day_is_not_hammered(small: RunningOrg, connections: Connectio
     assert connector.usage.calls == 1
 
 
-def test_the_budget_ends_before_the_request(small: RunningOrg, connections: Connections) -> None:
+def test_e5_the_budget_ends_before_the_request(small: RunningOrg, connections: Connections) -> None:
     connector = connections.to(small, api_budget_percent=50)
     small.org.set_api_limit(502, maximum=1000)
     lead = connector.describe("Lead")
@@ -269,7 +265,7 @@ def test_the_budget_ends_before_the_request(small: RunningOrg, connections: Conn
     assert connector.usage.daily_limit == 1000
 
 
-def test_every_request_asks_first_whether_to_go_on(
+def test_g10_every_request_asks_first_whether_to_go_on(
     served: RunningOrg, connections: Connections
 ) -> None:
     asked: list[int] = []
@@ -278,7 +274,9 @@ def test_every_request_asks_first_whether_to_go_on(
     assert len(asked) == len(served.server.ledger.entries()) == 3
 
 
-def test_silence_ends_with_the_read_timeout(served: RunningOrg, connections: Connections) -> None:
+def test_e10_silence_ends_with_the_read_timeout(
+    served: RunningOrg, connections: Connections
+) -> None:
     connector = connections.to(served, manners=Manners(read_seconds=0.2, attempts=2))
     served.server.faults.script([Fault("hang", path="*/describe", seconds=1.0, times=0)])
     with pytest.raises(TransientError, match="cannot be reached"):
@@ -286,21 +284,7 @@ def test_silence_ends_with_the_read_timeout(served: RunningOrg, connections: Con
     assert connector.usage.calls == 2
 
 
-def test_a_server_that_drips_is_left() -> None:
-    with _dripping_server() as url:
-        dripping = SalesforceSession(
-            ClientCredentialsLogin(url, "id", "secret"),
-            manners=Manners(read_seconds=0.3, attempts=1),
-        )
-        with (
-            pytest.raises(TransientError, match="too slowly"),
-            dripping.stream("/page") as response,
-        ):
-            whole(response, patience_seconds=0.3, limit_bytes=10**9)
-        dripping.close()
-
-
-def test_redirects_and_other_hosts_never_see_the_token(
+def test_s9_redirects_and_other_hosts_never_see_the_token(
     served: RunningOrg, connector: SalesforceConnector
 ) -> None:
     elsewhere = {"Location": "https://evil.example/steal"}
@@ -322,7 +306,7 @@ def test_redirects_and_other_hosts_never_see_the_token(
     assert len(served.server.ledger.entries()) == seen
 
 
-def test_a_next_page_elsewhere_is_refused(
+def test_s9_a_next_page_elsewhere_is_refused(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
     body = (
@@ -371,7 +355,7 @@ def test_a_netrc_does_not_replace_the_token(
     ],
     ids=lambda one: f"{one.kind}-{one.status}",
 )
-def test_errors_tell_neither_secrets_nor_values(
+def test_s1_s4_errors_tell_neither_secrets_nor_values(
     served: RunningOrg, connections: Connections, fault: Fault
 ) -> None:
     connector = connections.to(served, manners=Manners(read_seconds=0.3, attempts=1))
@@ -400,7 +384,7 @@ def _whole_text(error: BaseException) -> str:
     return "".join(found)
 
 
-def test_a_post_is_not_sent_twice_unless_that_is_harmless(
+def test_e11_a_post_is_not_sent_twice_unless_that_is_harmless(
     served: RunningOrg, connector: SalesforceConnector
 ) -> None:
     served.server.faults.script([Fault("lost_answer", path=API, times=0)])
@@ -412,53 +396,10 @@ def test_a_post_is_not_sent_twice_unless_that_is_harmless(
     assert connector.usage.calls == calls + 1
 
 
-def test_server_time_is_known_after_any_answer(small: RunningOrg, connections: Connections) -> None:
+def test_a6_server_time_is_known_after_any_answer(
+    small: RunningOrg, connections: Connections
+) -> None:
     connector = connections.to(small)
     small.org.clock.set(datetime(2031, 1, 2, 3, 4, 5, 987_654, tzinfo=UTC))
     connector.describe("Lead")
     assert connector.server_time() == datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-@contextmanager
-def _dripping_server() -> Iterator[str]:
-    """A server that logs in anybody, and answers everything else by one byte every 20 ms."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    stopped = threading.Event()
-
-    def serve() -> None:
-        while not stopped.is_set():
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=_answer, args=(connection, url, stopped), daemon=True).start()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    yield url
-    stopped.set()
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    thread.join()
-
-
-def _answer(connection: socket.socket, url: str, stopped: threading.Event) -> None:
-    with connection:
-        asked = connection.recv(65536)
-        while asked:
-            if b"oauth2/token" in asked:
-                if b"grant_type" not in asked:
-                    connection.recv(65536)
-                token = f'{{"access_token": "t", "instance_url": "{url}", "id": ""}}'.encode()
-                head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(token)}\r\n\r\n".encode()
-                connection.sendall(head + token)
-                asked = connection.recv(65536)
-                continue
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-            while not stopped.wait(0.02):
-                try:
-                    connection.sendall(b"x")
-                except OSError:
-                    return
-            return

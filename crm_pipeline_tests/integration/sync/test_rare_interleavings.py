@@ -284,15 +284,15 @@ def test_m6_a_full_sync_stopped_in_its_merge_reads_no_page_again(
     paged: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house = paged
-    key_staging = merge.key_staging
+    merge_rows = merge.merge
 
-    def cut_off(*_: object) -> None:
+    def cut_off(*_: object, **__: object) -> None:
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
-    monkeypatch.setattr(merge, "key_staging", cut_off)
+    monkeypatch.setattr(merge, "merge", cut_off)
     with pytest.raises(psycopg.OperationalError):
         house.full()
-    monkeypatch.setattr(merge, "key_staging", key_staging)
+    monkeypatch.setattr(merge, "merge", merge_rows)
     before = len(downloads(house))
     house.full()
     house.assert_in_step()

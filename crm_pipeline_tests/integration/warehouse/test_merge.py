@@ -4,7 +4,7 @@ import pytest
 
 from crm_pipeline.errors import IncompleteRead
 from crm_pipeline.warehouse.fitting import fit_table
-from crm_pipeline.warehouse.merge import Absence, Merged
+from crm_pipeline.warehouse.merge import Merged
 from crm_pipeline.warehouse.scope import create_scope, note_not_found
 from crm_pipeline_tests.integration.warehouse.conftest import Bench, at
 
@@ -97,7 +97,7 @@ def test_a_stale_page_does_not_revive_a_deleted_record(bench: Bench) -> None:
 
 def test_what_a_full_read_does_not_hand_over_is_no_longer_visible(bench: Bench) -> None:
     bench.merge(bench.row("a"), bench.row("b"))
-    assert bench.merge(bench.row("a"), absence=Absence(everything_was_read=True)) == Merged(0, 0, 1)
+    assert bench.merge(bench.row("a"), is_all=True) == Merged(0, 0, 1)
     assert bench.query("SELECT id, _vanished FROM salesforce.lead ORDER BY id") == [
         ("a", None),
         ("b", "not_visible"),
@@ -116,8 +116,7 @@ def test_b9_a_record_that_left_the_filter_is_marked_and_stale_pages_do_not_bring
             {"new": at(7)},
         )
         note_not_found(connection, bench.shape, "scope", ["in", "lost"])
-    absence = Absence(scope_table="scope")
-    assert bench.merge(bench.row("in", SystemModstamp=at(7)), absence=absence).deleted == 2
+    assert bench.merge(bench.row("in", SystemModstamp=at(7)), scope_table="scope").deleted == 2
     assert bench.merge(bench.row("out", SystemModstamp=at(6))) == Merged(0, 0, 0)
     assert bench.query("SELECT id, _vanished FROM salesforce.lead ORDER BY id") == [
         ("in", None),

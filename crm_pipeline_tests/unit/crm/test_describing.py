@@ -41,14 +41,14 @@ def stamp(name: str, *, filterable: bool = True) -> dict[str, Any]:
         ((), False, None),
     ],
 )
-def test_the_cursor_is_the_stamp_that_moves_with_every_change(
+def test_a8_a9_the_cursor_is_the_stamp_that_moves_with_every_change(
     fields: tuple[str, ...], updateable: object, cursor: str | None
 ) -> None:
     found = described(*(stamp(name) for name in fields), updateable=updateable)
     assert found.cursor_field == cursor
 
 
-def test_a_stamp_that_cannot_be_filtered_is_no_cursor() -> None:
+def test_a9_a_stamp_that_cannot_be_filtered_is_no_cursor() -> None:
     found = described(stamp("SystemModstamp", filterable=False), stamp("LastModifiedDate"))
     assert found.cursor_field == "LastModifiedDate"
     assert described(stamp("SystemModstamp", filterable=False)).cursor_field is None

@@ -56,7 +56,7 @@ def body(code: str, message: str = "Canary") -> bytes:
         *((status, "", TransientError) for status in (406, 408, 420, 429, 500, 502, 503, 504)),
     ],
 )
-def test_codes_and_statuses_become_verdicts(
+def test_e4_e7_codes_and_statuses_become_verdicts(
     status: int, code: str, verdict: type[Exception]
 ) -> None:
     found = failure(status, body(code), concern=LEAD)
@@ -68,7 +68,7 @@ def test_codes_and_statuses_become_verdicts(
     ("status", "code"),
     [(400, "INVALID_QUERY_LOCATOR"), (400, "INVALID_LOCATOR"), (404, "NOT_FOUND"), (409, "X")],
 )
-def test_stored_results_expire(status: int, code: str) -> None:
+def test_e13_stored_results_expire(status: int, code: str) -> None:
     assert type(failure(status, body(code), concern=STORED)) is ReadExpired
 
 
@@ -103,7 +103,7 @@ def test_a_field_that_cannot_be_filtered_is_a_matter_of_the_filter() -> None:
         "Entity 'RecentlyViewed' is not supported by the Bulk Query API.",
     ],
 )
-def test_what_bulk_does_not_read_is_known_by_its_message(message: str) -> None:
+def test_e14_what_bulk_does_not_read_is_known_by_its_message(message: str) -> None:
     assert type(failure(400, body("API_ERROR", message), concern=LEAD)) is BulkUnsupported
     assert type(job_failure(message, LEAD)) is BulkUnsupported
 
@@ -116,12 +116,12 @@ def test_an_expired_session_is_known_by_status_and_code() -> None:
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"<html>", b"[]", b"[1]", b"null", b'"x"', b"\xff"])
-def test_bodies_of_any_kind_are_survived(rubbish: bytes) -> None:
+def test_e8_bodies_of_any_kind_are_survived(rubbish: bytes) -> None:
     assert isinstance(failure(503, rubbish), TransientError)
     assert isinstance(failure(400, rubbish), PermanentError)
 
 
-def test_codes_cannot_forge_log_lines() -> None:
+def test_s14_codes_cannot_forge_log_lines() -> None:
     found = failure(400, body("BAD\r\n\x1b[31mERROR"), concern=LEAD)
     assert "\n" not in str(found)
     assert "\x1b" not in str(found)

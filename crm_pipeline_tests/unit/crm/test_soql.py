@@ -78,7 +78,7 @@ def test_the_recycle_bin_is_asked_only_where_there_is_one() -> None:
         ),
     ],
 )
-def test_lower_bounds_are_cut_to_seconds(moment: datetime, written: str) -> None:
+def test_a7_lower_bounds_are_cut_to_seconds(moment: datetime, written: str) -> None:
     query = soql.select(replace(ALL, changed_since=moment))
     assert query.endswith(f"WHERE SystemModstamp >= {written}")
 

@@ -26,7 +26,11 @@ COMMENT ON COLUMN crm_sync.object_state.held_disappearance IS
 COMMENT ON COLUMN crm_sync.object_state.accepted_disappearance IS
     'A person agreed that so many rows vanish; the next commit uses it up.';
 
-ALTER TABLE crm_sync.sync_run ADD COLUMN findings jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE crm_sync.sync_run
+    ADD COLUMN findings jsonb NOT NULL DEFAULT '{}',
+    ADD COLUMN delta_records bigint;
+COMMENT ON COLUMN crm_sync.sync_run.delta_records IS
+    'Where everything was read: rows that differ from the live table, by the comparison.';
 COMMENT ON COLUMN crm_sync.sync_run.findings IS
     'Of a reconciliation: rows that were out of step, by kind.';
 
