@@ -98,6 +98,7 @@ class CrmObject:
         has_delete_log: the CRM keeps a log of this object's deletions that can be asked.
         converted_into_field: names what a record was converted to; None without conversions.
         currency_field: names the currency of the record's amounts; None where there is only one.
+        allowed_changes: what our user may do to records beyond reading: create, edit, delete.
     """
 
     name: str
@@ -111,6 +112,7 @@ class CrmObject:
     converted_into_field: str | None = None
     currency_field: str | None = None
     is_custom: bool = False
+    allowed_changes: tuple[str, ...] = ()
 
     def find(self, name: str) -> CrmField | None:
         """The field of that API name, whatever its case."""

@@ -18,7 +18,12 @@ from crm_pipeline.config.names import did_you_mean, listed
 from crm_pipeline.config.object_settings import ObjectSettings
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.crm.port import CrmConnector, OrgIdentity, ReadRequest
-from crm_pipeline.errors import CrmPipelineError, FieldUnavailable, TransientError
+from crm_pipeline.errors import (
+    CrmPipelineError,
+    FieldUnavailable,
+    ObjectUnavailable,
+    TransientError,
+)
 from crm_pipeline.model.objects import CrmObject, Direction, ObjectSelection
 from crm_pipeline.sync.reference import REFERENCE_DATASETS
 from crm_pipeline.warehouse.connection import Warehouse
@@ -167,6 +172,7 @@ def _crm(
                 yield _problem(name, str(error))
         if settings.reference_data:
             yield from _reference_data(visible)
+        yield from _excess_permissions(connector)
         yield from _api_budget(settings, connector)
     except CrmPipelineError as error:
         yield _problem("CRM", str(error))
@@ -199,7 +205,12 @@ def _object(
         if not set(fields) <= set(relationship_paths(chosen)):
             yield _problem(name, str(error))
         return
-    findings = [*_writable(selection), *_calculated(selection), *_masked(selection)]
+    findings = [
+        *_writable(selection),
+        *_calculated(selection),
+        *_masked(selection),
+        *_excess(selection),
+    ]
     if warehouse is not None:
         findings.extend(_table(selection, warehouse))
     request = ReadRequest(
@@ -334,6 +345,36 @@ def _reference_data(visible: tuple[str, ...]) -> Iterator[Finding]:
             f"The integration user may not see {listed(hidden)}.",
             "Give it the permission View Setup and Configuration, or write "
             "`reference_data: false`.",
+        )
+
+
+def _excess(selection: ObjectSelection) -> Iterator[Finding]:
+    """Rights on an object that no sync needs: a stolen token can do what its user can."""
+    is_written = any(m.direction is not Direction.DOWN for m in selection.columns)
+    needed = ("create", "edit") if is_written else ()
+    found = [word for word in selection.crm_object.allowed_changes if word not in needed]
+    if found:
+        yield Finding(
+            Severity.NOTICE,
+            selection.name,
+            f"The integration user may {listed(found)} its records; no sync needs that.",
+            "Take the right out of its permission set: a stolen token can do what its user can.",
+        )
+
+
+def _excess_permissions(connector: CrmConnector) -> Iterator[Finding]:
+    """The same over the whole organisation."""
+    try:
+        found = connector.excess_permissions()
+    except ObjectUnavailable:
+        return  # whoever may not see its own permissions has few
+    if found:
+        yield Finding(
+            Severity.NOTICE,
+            "permissions",
+            f"The integration user has {listed(found)}; no sync needs that.",
+            "Take it out of its profile and permission sets; docs/how-to/own-org.md lists what it "
+            "needs.",
         )
 
 

@@ -140,6 +140,15 @@ def read_state(connection: psycopg.Connection, object_name: str) -> ObjectState 
         ).fetchone()
 
 
+def known_objects(warehouse: Warehouse) -> tuple[str, ...]:
+    """Names of everything that was ever synced, reference tables too."""
+    with warehouse.connect(autocommit=True) as connection:
+        rows = connection.execute(
+            "SELECT object_name FROM crm_sync.object_state ORDER BY object_name"
+        ).fetchall()
+    return tuple(str(row[0]) for row in rows)
+
+
 def lock_state(connection: psycopg.Connection, object_name: str) -> ObjectState:
     """The same, locked until the transaction ends: commits into one object take turns."""
     connection.execute(

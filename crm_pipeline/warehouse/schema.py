@@ -189,6 +189,8 @@ def _column(field: CrmField, name: str) -> Column:
         facts += f" to {', '.join(field.references[:3])}"
     if field.is_calculated:
         facts += ", calculated"
+    if field.may_be_masked:
+        facts += ", may be masked"
     return Column(
         name,
         COLUMN_TYPES[field.value_type],

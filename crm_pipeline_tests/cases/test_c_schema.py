@@ -186,6 +186,28 @@ def test_c9_long_text_streams_binary_is_refused_by_name_and_a_mask_is_flagged(
     house.full()
     house.assert_in_step()
     assert things(house)["n0"]["long__c"] == long
+    assert comment_of(house, "secret__c").endswith("(Secret__c, encryptedstring, may be masked)")
+
+
+def comment_of(house: House, column: str) -> str:
+    """What the catalogue says about a column."""
+    ((comment,),) = house.query(
+        "SELECT col_description(attrelid, attnum) FROM pg_attribute"
+        f" WHERE attrelid = 'salesforce.thing__c'::regclass AND attname = '{column}'"
+    )
+    return str(comment)
+
+
+def test_c3_a_field_that_arrives_masked_is_told_before_and_is_exact_again_afterwards(
+    house: House,
+) -> None:
+    house.org.mask_field("Thing__c", "F__c")
+    (notice,) = [f for f in findings() if f.severity == "notice"]
+    assert "`F__c` may arrive masked" in notice.sentence
+    house.org.catalogue.show_field("Thing__c", "F__c")
+    assert not [f for f in findings() if f.severity == "notice"]
+    house.full()
+    house.assert_in_step()
 
 
 def test_c11_person_accounts_switched_on_later_are_linked_to_their_contacts(

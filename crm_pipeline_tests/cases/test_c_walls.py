@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,18 @@ from crm_pipeline_tests.cases.things import (
     field,
     first,
     map_things,
+    pass_time,
     put,
     ten_things,
     things,
 )
 from crm_pipeline_tests.house import House
+
+
+def incompressible(seed: str) -> str:
+    """Forty characters that PostgreSQL can make no shorter."""
+    return sha256(seed.encode()).hexdigest()[:40]
+
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["rest", "bulk"])
 
@@ -139,3 +147,37 @@ def test_c10_a_table_without_room_for_another_column_is_told_before_and_stops_on
     house.execute("ALTER TABLE salesforce.thing__c RENAME TO thing_before")
     house.full()
     house.assert_in_step()
+
+
+@pytest.mark.parametrize("mode", [SyncMode.FULL, SyncMode.DIFFERENTIAL, SyncMode.REFRESH])
+def test_c10_a_row_too_wide_beside_columns_of_former_times_stops_only_itself(
+    house: House, mode: SyncMode
+) -> None:
+    former = [f"Former{n}__c" for n in range(250)]
+    later = [f"Later{n}__c" for n in range(250)]
+    definition = house.org.catalogue.object("Thing__c")
+    texts = (field(name, "string", length=255) for name in (*former, *later))
+    house.org.catalogue._put(replace(definition, fields=(*definition.fields, *texts)))
+    wide = first(house)
+    put(house, wide, **{name: incompressible(name) for name in former})
+    map_things(house, "F__c", *former)
+    house.full(restart=True)
+    house.assert_in_step()
+    pass_time(house)
+    changes = {name: incompressible(name) for name in later}
+    for row in house.org.query("SELECT Id, Name FROM Thing__c"):
+        if row["Name"] in {"n0", "n5"}:
+            put(house, str(row["Id"]), F__c="changed", **changes)
+    if mode is SyncMode.REFRESH:
+        house.sync_once("Thing__c")
+    map_things(house, "F__c", *later)
+    outcome = house.sync(mode, "Thing__c")["Thing__c"]
+    assert outcome.rejected == 1
+    assert house.query("SELECT record_id, column_name FROM crm_sync.quarantine") == [
+        (wide, "(whole row)")
+    ]
+    row = things(house)["n5"]
+    assert (row["f__c"], row["later249__c"]) == ("changed", incompressible("Later249__c"))
+    row = things(house)["n0"]
+    assert (row["_deleted_at"], row["former0__c"]) == (None, incompressible("Former0__c"))
+    assert house.query("SELECT rejected FROM crm_sync.sync_run ORDER BY 1 DESC LIMIT 1") == [(1,)]

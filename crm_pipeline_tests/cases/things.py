@@ -99,6 +99,19 @@ def things(house: House) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in rows}
 
 
+def fill(house: House, values: list[Any]) -> None:
+    """One thing per value of F__c, past the org's own checks."""
+    rows = ({"Name": f"n{n}"} for n in range(len(values)))
+    for record_id, value in zip(house.org.create_many("Thing__c", rows), values, strict=True):
+        put(house, record_id, F__c=value)
+
+
+def stored(house: House) -> list[Any]:
+    """F__c of every thing, in the order in which they were filled."""
+    rows = things(house)
+    return [rows[f"n{n}"]["f__c"] for n in range(len(rows))]
+
+
 def text_of(house: House, table: str, columns: str = "*") -> bytes:
     """A table as COPY writes it: equal bytes are equal values."""
     with psycopg.connect(house.database_url) as connection, connection.cursor() as cursor:

@@ -14,6 +14,7 @@ from crm_pipeline.model.characters import storable
 from crm_pipeline.model.objects import CrmField, CrmObject, PicklistOption
 
 _CURSORS = ("SystemModstamp", "LastModifiedDate")
+_CHANGES = {"create": "createable", "edit": "updateable", "delete": "deletable"}
 # Differs from user to user, and moves without moving any stamp.
 _PERSONAL_FIELDS = frozenset({"LastViewedDate", "LastReferencedDate"})
 
@@ -67,6 +68,7 @@ def description_of(answer: Mapping[str, Any]) -> Description:
         converted_into_field="ConvertedContactId" if "ConvertedContactId" in fields else None,
         currency_field="CurrencyIsoCode" if "CurrencyIsoCode" in fields else None,
         is_custom=bool(answer.get("custom")),
+        allowed_changes=tuple(word for word, flag in _CHANGES.items() if answer.get(flag)),
     )
     relationships = {
         str(entry["relationshipName"]).casefold(): Relationship(
@@ -132,7 +134,7 @@ def _field(entry: Mapping[str, Any]) -> CrmField:
         is_createable=bool(entry.get("createable")),
         is_unique=bool(entry.get("unique")) or native_type == "id",
         is_external_id=bool(entry.get("externalId")),
-        may_be_masked=native_type == "encryptedstring",
+        may_be_masked=native_type == "encryptedstring" or bool(entry.get("maskType")),
         is_amount=native_type == "currency",
         references=tuple(entry.get("referenceTo") or ()),
         options=tuple(_option(option) for option in entry.get("picklistValues") or ()),
