@@ -16,7 +16,7 @@ export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup demo test check list-checks $(CHECKS) format lock clean \
-	test-real-clients test-browser test-long benchmark
+	test-real-clients test-browser test-long reliability benchmark
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,9 @@ test-browser: $(STAMP) ## Drive the Dagster UI with a real browser (needs Chromi
 
 test-long: $(STAMP) ## Run the tests that take minutes
 	$(BIN)/pytest -m long --timeout 3600
+
+reliability: $(STAMP) ## Prove the promises and print the figures (LONG=1: about an hour)
+	$(BIN)/python -m crm_pipeline_tests.reliability --write $(if $(LONG),--long) $(if $(SEED),--seed $(SEED))
 
 benchmark: $(STAMP) ## Measure loading and writing on this machine
 	$(BIN)/python benchmarks/sync_speed.py

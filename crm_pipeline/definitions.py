@@ -10,9 +10,11 @@ from pathlib import Path
 import dagster as dg
 
 from crm_pipeline.config.settings import Settings
+from crm_pipeline.defs.alerts import build_alerts
 from crm_pipeline.defs.checks import build_checks
 from crm_pipeline.defs.crm_objects import build_crm_objects
 from crm_pipeline.defs.dbt_project import find_project
+from crm_pipeline.defs.housekeeping import build_housekeeping
 from crm_pipeline.defs.jobs import build_jobs
 from crm_pipeline.defs.marketing_models import build_marketing_models
 from crm_pipeline.defs.partitions import build_hourly_windows
@@ -45,6 +47,8 @@ def build_definitions(
         build_jobs(settings),
         build_schedules(settings),
         build_sensors(settings),
+        build_alerts(),
+        build_housekeeping(),
     )
 
 

@@ -18,7 +18,11 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
+from crm_pipeline.config.names import printable
+from crm_pipeline.warehouse.wording import told, trace_of
+
 _log = logging.getLogger(__name__)
+_LONGEST_LINE = 10_000
 
 
 def stdout() -> Console:
@@ -40,15 +44,31 @@ def _console(console: Console) -> Console:
 def configure_logging(*, verbose: bool) -> None:
     """Send log records to stderr: warnings, or everything of ours when `verbose`."""
     handler = RichHandler(console=stderr(), show_path=False, rich_tracebacks=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    handler.setFormatter(PlainFormatter())
     if verbose:
         logging.getLogger("crm_pipeline").setLevel(logging.DEBUG)
     # Its own hook would write to stdout where structlog happens to be installed.
     stamina.instrumentation.set_on_retry_hooks([_tell_retry])
 
 
+class PlainFormatter(logging.Formatter):
+    """One line per record, with nothing in it that a terminal would obey; errors without values."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's own words on one line, then where the error came from."""
+        said = printable(record.getMessage(), limit=_LONGEST_LINE)
+        error = record.exc_info[1] if record.exc_info else None
+        return said if error is None else f"{said}\n{lines_of(trace_of(error))}"
+
+
+def lines_of(text: str) -> str:
+    """The text without control characters, except that its lines stay lines."""
+    return "\n".join(printable(line, limit=_LONGEST_LINE) for line in text.split("\n"))
+
+
 def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    _log.info("%s Trying again in %.1f s.", details.caused_by, details.wait_for)
+    _log.info("%s Trying again in %.1f s.", told(details.caused_by), details.wait_for)
 
 
 def print_json(document: object) -> None:
@@ -107,4 +127,4 @@ def shown(value: object) -> str:
         case datetime():
             return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
         case _:
-            return str(value)
+            return lines_of(str(value))

@@ -11,6 +11,7 @@ database: both sides keep a table of migrations under the same name.
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from crm_pipeline.config.environment import Environment
 from crm_pipeline.errors import ConfigurationError, TransientError, UsageError
+from crm_pipeline.warehouse.connection import refusal_of
 from crm_pipeline.warehouse.embedded import DATABASES, EmbeddedPostgres
 
 DATABASE_URL = "CRM_PIPELINE_DAGSTER_DATABASE_URL"
@@ -110,12 +112,13 @@ def _address(environment: Environment) -> dict[str, str]:
 
 def _parts(url: str, where: str) -> dict[str, str]:
     _, _, rest = url.partition("://")
-    try:
+    found: Mapping[str, object] | None = None
+    with suppress(psycopg.ProgrammingError):
         found = conninfo_to_dict(f"postgresql://{rest}")
-    except psycopg.ProgrammingError as error:
+    if found is None:  # without a cause: it would quote the password
         raise ConfigurationError(
             f"{where} is no PostgreSQL address; write postgresql://user:password@host:5432/name."
-        ) from error
+        )
     parts = {key: str(value) for key, value in found.items() if value is not None}
     if "dbname" not in parts:
         raise ConfigurationError(f"{where} names no database; write its name after the last slash.")
@@ -140,8 +143,10 @@ def _ensure_database(parts: Mapping[str, str], name: str) -> None:
             "to another database."
         ) from error
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise TransientError(
-            f"The warehouse does not answer: {reason}. Check CRM_PIPELINE_DATABASE_URL, or that "
-            "the server is running."
-        ) from error
+        reason = refusal_of(error)
+    else:
+        return
+    raise TransientError(
+        f"The warehouse does not answer: {reason}. Check CRM_PIPELINE_DATABASE_URL, or that the "
+        "server is running."
+    )

@@ -40,13 +40,23 @@ def differential_sync() -> dg.JobDefinition:
     return definitions().resolve_job_def("differential_sync")
 
 
+def reconcile() -> dg.JobDefinition:
+    """The job of that name."""
+    return definitions().resolve_job_def("reconcile")
+
+
+def refresh() -> dg.JobDefinition:
+    """The job of that name."""
+    return definitions().resolve_job_def("refresh")
+
+
 def sync_record() -> dg.JobDefinition:
     """The job of that name."""
     return definitions().resolve_job_def("sync_record")
 
 
 _JOBS: dict[str, Callable[[], dg.JobDefinition]] = {
-    job.__name__: job for job in (full_sync, differential_sync, sync_record)
+    job.__name__: job for job in (full_sync, differential_sync, reconcile, refresh, sync_record)
 }
 
 

@@ -5,6 +5,7 @@ that import Dagster are imported by the commands that need it: it takes more tha
 """
 
 import logging
+import resource
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,9 +13,21 @@ from typing import Annotated, Any
 
 import typer
 
-from crm_pipeline.cli import check, demo, environment, init, sandbox, status, sync, up
-from crm_pipeline.cli.console import configure_logging, stderr
+from crm_pipeline.cli import (
+    accept,
+    check,
+    demo,
+    environment,
+    forget,
+    init,
+    sandbox,
+    status,
+    sync,
+    up,
+)
+from crm_pipeline.cli.console import configure_logging, lines_of, stderr
 from crm_pipeline.errors import CrmPipelineError, UsageError
+from crm_pipeline.warehouse.wording import told
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -29,7 +42,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-for module in (init, check, status, environment, up, demo):
+for module in (init, check, status, accept, forget, environment, up, demo):
     module.register(app)
 app.add_typer(sync.app)
 app.add_typer(sandbox.app)
@@ -61,6 +74,8 @@ def options(
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # Secrets and records are in memory: neither we nor what we start leaves a picture of it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.exit(run(sys.argv[1:]))
 
 
@@ -106,16 +121,15 @@ def _usage_sentence(error: Exception) -> str | None:
 def _report(error: Exception, code: int, verbose: bool) -> int:  # noqa: FBT001 - private
     if verbose:
         logging.getLogger(__name__).error("The command failed", exc_info=error)
-    known = isinstance(error, CrmPipelineError)
-    sentence = str(error) or type(error).__name__
-    if not known:
-        sentence = f"{type(error).__name__}: {sentence} Run it again with --verbose to see where."
+    sentence = told(error)
+    if not isinstance(error, CrmPipelineError):
+        sentence = f"{sentence}. Run it again with --verbose to see where."
     return _report_sentence(sentence, code)
 
 
 def _report_sentence(sentence: str, code: int) -> int:
     if sentence:
-        stderr().print(sentence, markup=False)
+        stderr().print(lines_of(sentence), markup=False)
     return code
 
 

@@ -4,7 +4,8 @@ Quick and without side effects worth naming: it asks no CRM, migrates nothing an
 The embedded server is started if it has data, because a status that needs another command first is
 none.
 
-Belongs here: joining settings, view and schedule. Does not belong here: the view (migrations).
+Belongs here: joining settings, view and schedule. Does not belong here: the view (migrations) and
+what is worth an alert (sync/alerts.py).
 """
 
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from crm_pipeline.config.load import load_settings
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.errors import CrmPipelineError
 from crm_pipeline.model.clock import SystemClock
+from crm_pipeline.sync.alerts import Alert, read_alerts
 from crm_pipeline.warehouse import ledger
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.embedded import EmbeddedPostgres
@@ -55,6 +57,7 @@ class Standing:
 
     Attributes:
         missing: what is not there yet, in a sentence; None when the warehouse answered.
+        alerts: what a person should know; also that the warehouse could not be asked.
         api_calls: ours, in the last 24 hours.
     """
 
@@ -63,17 +66,23 @@ class Standing:
     next_differential_at: datetime
     objects: list[dict[str, object]]
     missing: str | None = None
+    alerts: tuple[Alert, ...] = ()
     last_differential_at: datetime | None = None
     api_calls: int = 0
 
 
 def status(
-    *, as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    fail_on_alert: Annotated[
+        bool,
+        typer.Option("--fail-on-alert", help="Exit code 1 when something needs a person."),
+    ] = False,
 ) -> None:
-    """Show where every object stands: last sync, how far it is complete, what went wrong.
+    """Show where every object stands: last sync, how far it is complete, what needs a person.
 
     Objects of the settings that were never synced are listed too. Works before the first sync, and
-    says then what is missing.
+    says then what is missing. For monitoring: --fail-on-alert.
     """
     environment = read_environment()
     settings = load_settings(environment.config_file)
@@ -82,6 +91,8 @@ def status(
         print_json(asdict(standing))
     else:
         _show(standing)
+    if fail_on_alert and (standing.alerts or standing.missing):
+        raise typer.Exit(1)
 
 
 def read_standing(environment: Environment, settings: Settings, now: datetime) -> Standing:
@@ -100,6 +111,7 @@ def read_standing(environment: Environment, settings: Settings, now: datetime) -
             standing.missing = "There is no database yet; `crm-pipeline sync full` creates it."
         else:
             rows = ledger.read_status(warehouse)
+            standing.alerts = read_alerts(warehouse, settings)
             with warehouse.connect(autocommit=True) as connection:
                 row = connection.execute(_LATEST).fetchone()
             if row is not None:
@@ -169,7 +181,8 @@ def _show(standing: Standing) -> None:
         )
     console.print(f"API calls by syncs in the last 24 hours: {standing.api_calls:,}.")
     console.print(table_of(standing.objects, _COLUMNS), soft_wrap=False)
+    for alert in standing.alerts:
+        console.print(f"ALERT {alert.kind}: {alert.sentence}", markup=False)
     for row in standing.objects:
-        for key in ("due_reason", "last_error"):
-            if row.get(key):
-                console.print(f"{row['object_name']}: {row[key]}", markup=False)
+        if row.get("last_error"):
+            console.print(f"{row['object_name']}: {row['last_error']}", markup=False)

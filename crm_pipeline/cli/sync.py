@@ -1,6 +1,6 @@
 """`crm-pipeline sync`: the Dagster jobs, run in this process and watched from the terminal.
 
-Belongs here: options of the three syncs. Does not belong here: the jobs (defs/), how they are run
+Belongs here: options of the syncs. Does not belong here: the jobs (defs/), how they are run
 (dagster_runs.py) and what they report (outcomes.py).
 """
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from crm_pipeline.sync.assembly import Installation
 
 app = typer.Typer(name="sync", help="Run a sync now and watch it.", no_args_is_help=True)
+Objects = Annotated[str, typer.Option("--objects", help="Only these objects, separated by commas.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
@@ -37,9 +38,7 @@ def sync() -> None:
 def full(
     context: typer.Context,
     *,
-    objects: Annotated[
-        str, typer.Option("--objects", help="Only these objects, separated by commas.")
-    ] = "",
+    objects: Objects = "",
     restart: Annotated[
         bool,
         typer.Option("--restart", help="Read anew what an interrupted full sync has landed."),
@@ -52,8 +51,7 @@ def full(
     it. Exit code 0 only when every object committed.
     """
     run = _SyncCommand.begin(context, as_json=as_json)
-    known = tuple(run.settings.enabled_objects)
-    chosen = require_known(split_names(objects), known, where="the settings file")
+    known, chosen = run.objects(objects)
     run.execute(
         "full_sync",
         lambda _: ({"objects": list(chosen), "resume": not restart}, {}),
@@ -78,6 +76,32 @@ def differential(context: typer.Context, *, as_json: AsJson = False) -> None:
     run.execute(
         "differential_sync", as_scheduled, expected_objects=tuple(run.settings.enabled_objects)
     )
+
+
+@app.command(epilog="Example: crm-pipeline sync reconcile --objects Lead")
+def reconcile(context: typer.Context, *, objects: Objects = "", as_json: AsJson = False) -> None:
+    """Compare ids and stamps of every record with the CRM, and mend what differs.
+
+    Finds what no differential can: records that were missed, deleted long ago or hidden from us,
+    and rows that somebody changed in the warehouse. Dagster does it every night by itself.
+    """
+    run = _SyncCommand.begin(context, as_json=as_json)
+    known, chosen = run.objects(objects)
+    run.execute(
+        "reconcile", lambda _: ({"objects": list(chosen)}, {}), expected_objects=chosen or known
+    )
+
+
+@app.command(epilog="Example: crm-pipeline sync refresh --objects Opportunity")
+def refresh(context: typer.Context, *, objects: Objects = "", as_json: AsJson = False) -> None:
+    """Read calculated and newly mapped columns of every record; the cheap part of a full sync.
+
+    Formulas, roll-ups and fields of a parent record change without a sign of it on the record.
+    Objects without such a column are left alone.
+    """
+    run = _SyncCommand.begin(context, as_json=as_json)
+    _, chosen = run.objects(objects)
+    run.execute("refresh", lambda _: ({"objects": list(chosen)}, {}), expected_objects=())
 
 
 @app.command(epilog="Example: crm-pipeline sync record Lead 00Q5g00000AbCdEFGH")
@@ -110,7 +134,7 @@ _Request = tuple[Mapping[str, object], Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class _SyncCommand:
-    """What the three syncs have in common."""
+    """What the syncs have in common."""
 
     installation: "Installation"
     settings: Settings
@@ -128,6 +152,11 @@ class _SyncCommand:
             salesforce_login(installation.environment)
         is_verbose = bool(context.find_root().params.get("verbose"))
         return cls(installation, settings, is_verbose, as_json)
+
+    def objects(self, given: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Every object that takes part, and those that were named on the command line."""
+        known = tuple(self.settings.enabled_objects)
+        return known, tuple(require_known(split_names(given), known, where="the settings file"))
 
     def execute(
         self,

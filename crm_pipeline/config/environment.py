@@ -143,6 +143,7 @@ def salesforce_login(environment: Environment) -> SalesforceFlow:
     _require_variables(environment, flow)
     if flow is SalesforceFlow.JWT_BEARER:
         _require_file("SALESFORCE_PRIVATE_KEY_FILE", environment.salesforce_private_key_file)
+        _require_private(environment.salesforce_private_key_file)
     if environment.salesforce_ca_file is not None:
         _require_file("SALESFORCE_CA_FILE", environment.salesforce_ca_file)
     return flow
@@ -201,4 +202,14 @@ def _require_file(variable: str, path: Path | None) -> None:
         raise ConfigurationError(
             f"{variable} names `{printable(str(path), limit=200)}`, which we may not read; allow "
             "this user to read it."
+        )
+
+
+def _require_private(path: Path | None) -> None:
+    """A key that only we read; its group may, which is how containers hand over secrets."""
+    if path is not None and path.stat().st_mode & 0o007:
+        shown = printable(str(path), limit=200)
+        raise ConfigurationError(
+            f"{_KEY_FILE} names `{shown}`, which every user of this machine may read; run: "
+            f"chmod 600 {shown}"
         )

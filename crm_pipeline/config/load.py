@@ -105,6 +105,8 @@ def _faults(details: ErrorDetails) -> list[Fault]:
             return [Fault(location, _unknown_key(location))]
         case "missing":
             return [Fault(location, f"this setting is missing; write {_acceptable(location)}.")]
+        case "too_short" if details["input"]:
+            return []  # only faulty items are left out of the count, and each of them is named
         case _:
             wrong = show(details["input"])
             return [Fault(location, f"{wrong} does not fit; write {_acceptable(location)}.")]

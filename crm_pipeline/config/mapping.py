@@ -8,7 +8,7 @@ can be stored and can be filtered by. Does not belong here: asking the CRM (crm/
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from crm_pipeline.config.names import did_you_mean, listed, printable
+from crm_pipeline.config.names import default_column, did_you_mean, listed, printable
 from crm_pipeline.config.object_settings import FieldMapping, ObjectSettings
 from crm_pipeline.errors import ConfigurationError, FieldUnavailable
 from crm_pipeline.model.filters import All, Any, Comparison, Not, RecordFilter, fields_of
@@ -122,13 +122,24 @@ def _selection(
     if record_filter is not None:
         record_filter = _canonical(record_filter, crm_object)
         _require_filterable(record_filter, crm_object)
+    columns = tuple(m for m in mapped if m.direction is not Direction.UP)
     return ObjectSelection(
         crm_object=crm_object,
         table=object_settings.table_name(crm_object.name),
-        columns=tuple(m for m in mapped if m.direction is not Direction.UP),
+        columns=(*columns, *_currency(crm_object, columns)),
         record_filter=record_filter,
         transport=object_settings.transport,
     )
+
+
+def _currency(crm_object: CrmObject, columns: tuple[MappedField, ...]) -> tuple[MappedField, ...]:
+    """The code without which an amount means nothing, where the operator did not map it herself."""
+    code = crm_object.find(crm_object.currency_field) if crm_object.currency_field else None
+    has_amount = any(m.field.is_amount for m in columns)
+    if code is None or not has_amount or any(m.field.name == code.name for m in columns):
+        return ()
+    column = default_column(code.name)
+    return () if any(m.column == column for m in columns) else (MappedField(code, column),)
 
 
 def _filter_fields(object_settings: ObjectSettings) -> Iterator[str]:

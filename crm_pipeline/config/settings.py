@@ -73,6 +73,22 @@ def _target_schema(value: str) -> str:
     return value
 
 
+def cron_line(interval_minutes: int, *, minute: int = 0, hour: int = 0) -> str:
+    """An expressible interval as a cron line.
+
+    Args:
+        interval_minutes: one of EXPRESSIBLE_INTERVALS.
+        minute: of the hour, for intervals of an hour and more.
+        hour: of the day, for an interval of a day.
+    """
+    hours, minutes = divmod(interval_minutes, 60)
+    if minutes:
+        return f"*/{minutes} * * * *"
+    if hours == 24:
+        return f"{minute} {hour} * * *"
+    return f"{minute} * * * *" if hours == 1 else f"{minute} */{hours} * * *"
+
+
 class CrmSettings(Section):
     """Which CRM we speak to, and how much of it we may use."""
 
@@ -123,12 +139,37 @@ class DifferentialSettings(Section):
     @property
     def cron_schedule(self) -> str:
         """The interval as a cron line, in UTC."""
-        hours, minutes = divmod(self.interval_minutes, 60)
-        if minutes:
-            return f"*/{minutes} * * * *"
-        if hours == 24:
-            return "0 0 * * *"
-        return "0 * * * *" if hours == 1 else f"0 */{hours} * * *"
+        return cron_line(self.interval_minutes)
+
+
+class RefreshSettings(Section):
+    """When columns are read whole that change without a sign of it: formulas and the like."""
+
+    interval_minutes: Annotated[
+        int,
+        Field(strict=True, ge=5, le=1440),
+        AfterValidator(_expressible),
+        Accepts("a whole number from 5 to 1440"),
+    ] = 1440
+    """Minutes between refreshes of calculated columns."""
+
+    @property
+    def cron_schedule(self) -> str:
+        """The interval as a cron line, in UTC, away from the full hour of the differentials."""
+        return cron_line(self.interval_minutes, minute=35, hour=2)
+
+
+class RetentionSettings(Section):
+    """How long the record of finished syncs is kept; the tables themselves are never pruned."""
+
+    runs_days: Annotated[
+        int, Field(strict=True, ge=1, le=3650), Accepts("a whole number from 1 to 3650")
+    ] = 30
+    """Days for which Dagster keeps runs, their events and logs."""
+    ledger_days: Annotated[
+        int, Field(strict=True, ge=1, le=3650), Accepts("a whole number from 1 to 3650")
+    ] = 90
+    """Days for which the ledger keeps its rows."""
 
 
 class MarketingSettings(Section):
@@ -153,6 +194,8 @@ class Settings(Section):
     """The CRM."""
     differential: DifferentialSettings = DifferentialSettings()
     """Differential syncs."""
+    refresh: RefreshSettings = RefreshSettings()
+    """Refreshes of calculated columns."""
     objects: Annotated[
         dict[str, ObjectSettings],
         Field(min_length=1),
@@ -163,6 +206,8 @@ class Settings(Section):
     """Whether users, queues, assignment rules and picklists are kept beside the objects."""
     marketing: MarketingSettings = MarketingSettings()
     """Marketing marts."""
+    retention: RetentionSettings = RetentionSettings()
+    """How long the record of finished syncs is kept."""
 
     @property
     def enabled_objects(self) -> Mapping[str, ObjectSettings]:

@@ -45,6 +45,10 @@ differential:
   # Minutes that each read looks back, for changes that commit late.
   overlap_minutes: 15
 
+refresh:
+  # Minutes between reads of calculated fields, which change without a sign of it.
+  interval_minutes: 1440
+
 # Per object, beside its fields:
 #   enabled: false                  to leave it alone
 #   table: other_name               instead of the object's name in lower case
@@ -65,14 +69,20 @@ marketing:
   # People, consent, scores, touches and audiences, built by dbt.
   enabled: true
   target_schema: marketing
+
+retention:
+  # Days for which finished runs are kept in Dagster, and rows in the ledger.
+  runs_days: 30
+  ledger_days: 90
 """
 
 
 def render_settings(objects: Sequence[CrmObject], *, api_version: str) -> str:
     """A commented settings file that maps every storable field of the objects.
 
-    Calculated fields are written as comments, for their values change without a sign of it; what
-    cannot be stored is left out. The text loads with `load_settings`.
+    Calculated fields are written as comments, for their values change without a sign of it; so are
+    encrypted ones, for they may arrive masked. What cannot be stored is left out. The text loads
+    with `load_settings`.
 
     Args:
         objects: as described; an object whose name no setting could spell is left out.
@@ -111,8 +121,12 @@ def _field_line(field: CrmField) -> str:
     column = default_column(field.name)
     name = _quoted(field.name)
     entry = f"{name}: {shortened(column)}" if column_problem(column) else name
+    reason = ""
     if field.is_calculated:
         reason = "calculated, so it changes without the record being marked as changed"
+    elif field.may_be_masked:
+        reason = "encrypted, so it arrives masked without the permission View Encrypted Data"
+    if reason:
         return f"      # - {entry}{_comment(f'{_label(field.label)}: {reason}')}"
     return f"      - {entry}{_comment(_label(field.label))}"
 

@@ -145,6 +145,13 @@ class CrmConnector(RecordSource, Protocol):
             UsageError: it is no id.
         """
 
+    def excess_permissions(self) -> tuple[str, ...]:
+        """Permissions of our user over the whole organisation that no sync needs, by label.
+
+        Raises:
+            ObjectUnavailable: the CRM does not show our user what it may do.
+        """
+
     def object_names(self) -> tuple[str, ...]:
         """API names of all objects that our user may query."""
 

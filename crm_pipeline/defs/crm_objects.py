@@ -1,7 +1,7 @@
 """Two assets for every CRM object: the changes of an hour, and the table that people query.
 
 `salesforce_changes/lead` stages and verifies what changed; `salesforce/lead` merges it. Only the
-form of the full sync makes a table asset read everything (`mode: full`): nothing is ever inferred
+form of its own job makes a table asset read everything (`mode: full`): nothing is ever inferred
 from a missing partition, by which differentials elsewhere turned into rebuilds.
 
 | the table's config | this run has staged changes | what happens |
@@ -9,6 +9,8 @@ from a missing partition, by which differentials elsewhere turned into rebuilds.
 | changes (default) | yes | they are merged |
 | changes (default) | no: the asset alone, or a retry | a whole differential of this object |
 | full | - | everything is read, an interrupted full sync is continued |
+| reconcile | - | ids and stamps of everything are compared, what differs is read again |
+| refresh | - | calculated and newly mapped columns are read in every record |
 | skip | - | nothing; the log says so |
 
 Belongs here: those assets. Does not belong here: jobs over them (jobs.py), checks (checks.py).
@@ -40,13 +42,24 @@ from crm_pipeline.model.sync import SyncMode, SyncOutcome
 from crm_pipeline.sync.engine import SyncEngine
 
 _Materializations = Iterator[dg.MaterializeResult[Any]]
+_MODES = {
+    "changes": SyncMode.DIFFERENTIAL,
+    "full": SyncMode.FULL,
+    "reconcile": SyncMode.RECONCILE,
+    "refresh": SyncMode.REFRESH,
+}
 
 
 class TableConfig(dg.Config):
-    """What one run does with one table; the form of the full sync fills it in."""
+    """What one run does with one table; the forms of the jobs fill it in."""
 
-    mode: Literal["changes", "full", "skip"] = Field(
-        "changes", description="changes: read what changed. full: read everything. skip: nothing."
+    mode: Literal["changes", "full", "reconcile", "refresh", "skip"] = Field(
+        "changes",
+        description=(
+            "changes: read what changed. full: read everything. reconcile: compare ids and stamps "
+            "with the CRM and mend what differs. refresh: read calculated and newly mapped columns "
+            "of every record. skip: nothing."
+        ),
     )
     restart: bool = Field(
         False, description="Full only: begin anew instead of continuing an interrupted full sync."
@@ -185,7 +198,7 @@ def _sync(
         return engine.commit_changes(name, run_id=run_id)
     return engine.sync_object(
         name,
-        mode=SyncMode.FULL if config.mode == "full" else SyncMode.DIFFERENTIAL,
+        mode=_MODES[config.mode],
         run_id=run_id,
         restart=config.restart,
         report=ProgressObserver(context, named.table_key),

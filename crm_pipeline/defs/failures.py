@@ -4,7 +4,7 @@
 |---|---|---|
 | TransientError, or the database went away | the sentence | retried from there, twice at most |
 | UsageError, PermanentError, Interrupted | the sentence | not retried: it would not help |
-| anything else | a stack trace: a bug | not retried |
+| anything else | its kind and a stack trace without values: a bug | not retried |
 
 The daemon that retries runs reads tags, not verdicts: every job says "no retry after a failed step"
 and a transient verdict overrules it for its run. Runs whose worker died are always retried.
@@ -20,6 +20,7 @@ import psycopg
 
 from crm_pipeline.defs.resources import RunContext
 from crm_pipeline.errors import CrmPipelineError, TransientError
+from crm_pipeline.warehouse.wording import told, trace_of
 
 RETRY_AFTER_STEP_FAILURE = "dagster/retry_on_asset_or_op_failure"
 RETRY_TAGS = {
@@ -37,20 +38,22 @@ def told_as_failure(context: RunContext) -> Iterator[None]:
     try:
         yield
     except (TransientError, psycopg.OperationalError) as error:
-        context.log.debug("What was caught", exc_info=True)
+        context.log.debug("What was caught:\n%s", trace_of(error))
         context.instance.add_run_tags(run.run_id, {RETRY_AFTER_STEP_FAILURE: "true"})
         raise _failure(error, is_retried=True) from None
     except CrmPipelineError as error:
-        context.log.debug("What was caught", exc_info=True)
+        context.log.debug("What was caught:\n%s", trace_of(error))
         raise _failure(error, is_retried=False) from None
+    except Exception as error:
+        # Not let through: Dagster would store the text of an error that may quote a record.
+        raise _failure(error, is_retried=False, where=trace_of(error)) from None
 
 
-def _failure(error: Exception, *, is_retried: bool) -> dg.Failure:
-    return dg.Failure(
-        description=str(error),
-        metadata={"verdict": type(error).__name__, "is_retried": is_retried},
-        allow_retries=is_retried,
-    )
+def _failure(error: Exception, *, is_retried: bool, where: str | None = None) -> dg.Failure:
+    facts: dict[str, str | bool] = {"verdict": type(error).__name__, "is_retried": is_retried}
+    if where is not None:
+        facts["stack_trace"] = where
+    return dg.Failure(description=told(error), metadata=facts, allow_retries=is_retried)
 
 
 def broken_fields_failure(object_name: str, fields: tuple[str, ...]) -> dg.Failure:

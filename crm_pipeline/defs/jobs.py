@@ -4,6 +4,8 @@
 |---|---|---|
 | full_sync | everything of the chosen objects, reference data | people, never a schedule |
 | differential_sync | what changed since the watermark | its schedule, or people |
+| reconcile | ids and stamps of everything, and what differs | a daily schedule, or people |
+| refresh | calculated and newly mapped columns of every record | its schedule, or people |
 | sync_record | one record | people |
 | reference_data | reference tables | a daily schedule, or people |
 | marketing | nothing; rebuilds the models | a sensor after half-failed syncs, or people |
@@ -16,13 +18,14 @@ Belongs here: selections by group, forms, tags. Does not belong here: bodies of 
 jobs are launched (schedules.py, sensors.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from crm_pipeline.config.settings import Settings
+from crm_pipeline.defs.checks import IN_STEP
 from crm_pipeline.defs.crm_objects import ObjectAssets, object_assets
 from crm_pipeline.defs.failures import RETRY_TAGS, told_as_failure
 from crm_pipeline.defs.metadata import outcome_metadata
@@ -33,14 +36,28 @@ from crm_pipeline.defs.names import (
     FULL_SYNC,
     MARKETING,
     MARKETING_GROUP,
+    RECONCILE,
     REFERENCE_DATA,
     REFERENCE_GROUP,
+    REFRESH,
     SYNC_RECORD,
     TABLES_GROUP,
 )
 from crm_pipeline.defs.resources import CrmResource, engine_run_id
 
 _OBJECTS_FIELD = "Objects to read; leave it empty to read all of them."
+_RECONCILE = (
+    "Find what no watermark can, and mend it: records that were missed, deleted long ago or hidden "
+    "from us, and rows that somebody changed here. Reads the id and the stamp of every record (by "
+    "Bulk, a few calls per object whatever its size), and the records that differ. Differentials "
+    "wait meanwhile. Costs minutes per million records; runs every night by itself."
+)
+_REFRESH = (
+    "Read the columns that change without a sign of it, such as formulas, roll-ups and fields of a "
+    "parent record, and columns that were mapped since the last full sync. Reads only these "
+    "columns, of every record, and writes only rows that differ: far less than a full sync. Costs "
+    "nothing where no such column is mapped. Differentials wait meanwhile."
+)
 _RESUME_FIELD = (
     "Continue a full sync that was interrupted. Off: drop what it had read, and begin anew."
 )
@@ -59,11 +76,16 @@ def build_jobs(settings: Settings) -> dg.Definitions:
     jobs: list[Any] = [
         _full_sync(named),
         _differential_sync(),
+        _whole(RECONCILE, named, _RECONCILE, checks=(IN_STEP,)),
+        _whole(REFRESH, named, _REFRESH),
         build_record_job(named),
         dg.define_asset_job(
             CHECK_TABLES,
             selection=dg.AssetSelection.checks_for_assets(*(one.table_key for one in named)),
-            description="Compare the tables with the CRM: counts, duplicate ids, freshness.",
+            description=(
+                "Compare the tables with the CRM: counts (1-2 API calls per object), duplicate "
+                "ids, alerts, and what the last reconciliation found. Changes nothing."
+            ),
             executor_def=dg.in_process_executor,
         ),
     ]
@@ -99,26 +121,59 @@ def _full_sync(named: tuple[ObjectAssets, ...]) -> Any:
     )
 
 
+def _whole(
+    name: str, named: tuple[ObjectAssets, ...], description: str, checks: tuple[str, ...] = ()
+) -> Any:
+    """A job over every table whose name is also the mode of its tables, and the models after it."""
+    evaluated = [dg.AssetCheckKey(one.table_key, check) for one in named for check in checks]
+    tables = dg.AssetSelection.groups(TABLES_GROUP).without_checks()
+    return dg.define_asset_job(
+        name,
+        selection=tables
+        | dg.AssetSelection.groups(MARKETING_GROUP)
+        | dg.AssetSelection.checks(*evaluated),
+        config=objects_form(named, lambda _: {"mode": name}),
+        description=description,
+        tags=RETRY_TAGS,
+        executor_def=dg.in_process_executor,
+    )
+
+
 def full_sync_form(named: tuple[ObjectAssets, ...]) -> dg.ConfigMapping:
     """The two questions that the Launchpad asks; the only place where *full* is decided."""
+    resume = dg.Field(bool, default_value=True, description=_RESUME_FIELD)
+    return objects_form(
+        named, lambda form: {"mode": "full", "restart": not form["resume"]}, resume=resume
+    )
+
+
+def objects_form(
+    named: tuple[ObjectAssets, ...],
+    chosen_config: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    **questions: dg.Field,
+) -> dg.ConfigMapping:
+    """A form that asks which objects take part; the others are skipped.
+
+    Args:
+        named: every object.
+        chosen_config: the config of a chosen table, from the filled form.
+        questions: what the form asks besides.
+    """
 
     def to_steps(form: Mapping[str, Any]) -> Mapping[str, Any]:
         chosen = set(form["objects"]) or {one.object_name for one in named}
-        full = {"mode": "full", "restart": not form["resume"]}
-        steps = {
-            one.table_op: {"config": full if one.object_name in chosen else {"mode": "skip"}}
-            for one in named
+        return {
+            "ops": {
+                one.table_op: {
+                    "config": chosen_config(form) if one.object_name in chosen else {"mode": "skip"}
+                }
+                for one in named
+            }
         }
-        return {"ops": steps}
 
     choices = dg.Enum("CrmObjects", [dg.EnumValue(one.object_name) for one in named])
-    return dg.ConfigMapping(
-        config_fn=to_steps,
-        config_schema={
-            "objects": dg.Field([choices], default_value=[], description=_OBJECTS_FIELD),
-            "resume": dg.Field(bool, default_value=True, description=_RESUME_FIELD),
-        },
-    )
+    objects = dg.Field([choices], default_value=[], description=_OBJECTS_FIELD)
+    return dg.ConfigMapping(config_fn=to_steps, config_schema={"objects": objects, **questions})
 
 
 def _differential_sync() -> Any:

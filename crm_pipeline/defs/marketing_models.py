@@ -28,6 +28,8 @@ from crm_pipeline.defs.names import (
     MARKETING_GROUP,
     MARKETING_POOL,
     MARKETING_STEP,
+    RECONCILE,
+    REFRESH,
 )
 from crm_pipeline.defs.resources import CrmResource, engine_run_id
 from crm_pipeline.errors import PermanentError
@@ -58,9 +60,9 @@ def build_marketing_models(settings: Settings, project: DbtProject) -> dg.Defini
     def dbt_marketing(context: dg.AssetExecutionContext, crm: CrmResource) -> Iterator[_Result]:
         results: Sequence[Node] = ()
         with told_as_failure(context):
-            crm.require_enabled()
-            is_differential = context.job_name == DIFFERENTIAL_SYNC
-            if is_differential and not changed_rows(crm, engine_run_id(context)):
+            crm.begin(context)
+            may_have_changed_nothing = context.job_name in (DIFFERENTIAL_SYNC, RECONCILE, REFRESH)
+            if may_have_changed_nothing and not changed_rows(crm, engine_run_id(context)):
                 context.log.info(_NOTHING_CHANGED)
                 return
             chosen = [
@@ -202,7 +204,7 @@ def _check_result(test: Node, result: Node, keys: Mapping[str, dg.AssetKey]) -> 
         check_name=test["name"],
         passed=result["status"] == "pass",
         severity=severity,
-        description=result["message"],
+        description=_without_values(result["message"]),
         metadata={"failing_rows": result["failures"] or 0},
     )
 
@@ -210,7 +212,13 @@ def _check_result(test: Node, result: Node, keys: Mapping[str, dg.AssetKey]) -> 
 def _require_success(results: Iterable[Node]) -> None:
     failed = [r for r in results if r["status"] in _FAILED]
     if failed:
-        told = "\n".join(f"{r['unique_id']}: {r['message']}" for r in failed)
+        told = "\n".join(f"{r['unique_id']}: {_without_values(r['message'])}" for r in failed)
         raise dg.Failure(
             description=f"dbt built what it could; this failed:\n{told}", allow_retries=False
         )
+
+
+def _without_values(message: str | None) -> str:
+    """What dbt says; of an error of the database one line, for the next one quotes values."""
+    text = message or ""
+    return text.partition("\n")[0] if "Database Error" in text else text

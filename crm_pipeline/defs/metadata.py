@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from crm_pipeline.config.names import printable
 from crm_pipeline.config.object_settings import ObjectSettings
 from crm_pipeline.model.sync import SyncMode, SyncOutcome
 from crm_pipeline.sync.engine import SyncEngine
@@ -18,6 +19,8 @@ from crm_pipeline.warehouse.schema import column_comments, column_types
 
 OWNERS = ["team:data-engineering"]
 PREVIEW_ROWS = 5
+_LONGEST_TEXT = 500
+_LOOK_ALIKES = str.maketrans("<>[]|`", "‹›()¦'")
 
 Metadata = dict[str, Any]
 
@@ -66,6 +69,7 @@ def outcome_metadata(outcome: SyncOutcome) -> Metadata:
         transport=outcome.transport or None,
         transport_reason=outcome.transport_reason or None,
         broken_fields=list(outcome.broken_fields) or None,
+        findings=dict(outcome.findings) or None,
         due=outcome.due_reason,
     )
 
@@ -79,7 +83,7 @@ def table_metadata(engine: SyncEngine, object_name: str, outcome: SyncOutcome) -
         types = column_types(connection, schema, table)
         comments = column_comments(connection, schema, table)
     columns = [
-        dg.TableColumn(name, type_name, description=comments.get(name))
+        dg.TableColumn(name, type_name, description=without_markup(comments.get(name, "")))
         for name, type_name in types.items()
     ]
     found: Metadata = {"dagster/column_schema": dg.TableSchema(columns=columns)}
@@ -99,8 +103,18 @@ def preview(rows: list[Mapping[str, object]]) -> dg.TableMetadataValue:
     )
 
 
+def without_markup(text: str) -> str:
+    """Words of the org, on one line, in which no page finds HTML, Markdown or a link.
+
+    Some of Dagster's pages render descriptions and some do not, so nothing is escaped: the signs
+    are replaced by others that look alike.
+    """
+    return printable(text, limit=_LONGEST_TEXT).translate(_LOOK_ALIKES)
+
+
 def _plain(value: object) -> str | int | float | bool | None:
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+    is_plain = value is None or isinstance(value, int | float | bool)
+    return value if is_plain else without_markup(str(value))  # type: ignore[return-value]
 
 
 def _stamp(moment: datetime | None) -> dg.TimestampMetadataValue | None:

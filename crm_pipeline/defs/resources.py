@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 from pydantic import PrivateAttr
 
+from crm_pipeline.config.settings import Settings
 from crm_pipeline.sync.assembly import Installation, SyncSwitch
 from crm_pipeline.sync.engine import SyncEngine
 from crm_pipeline.warehouse.connection import Warehouse
@@ -42,27 +43,31 @@ class CrmResource(dg.ConfigurableResource[Any]):
             CrmPipelineError: any verdict; see there.
         """
         if self._engine is None:
-            self.require_enabled()
-            context.instance.add_run_tags(context.run.run_id, {WORKER_TAG: this_worker()})
+            self.begin(context)
             self._engine = self._open.enter_context(Installation.from_environment().engine())
         return self._engine
 
-    def require_enabled(self) -> None:
-        """Refuse before anything is touched.
+    def begin(self, context: RunContext) -> None:
+        """Refuse before anything is touched; then say which process does the run's work.
 
         Raises:
             SyncsDisabled: the operator's switch is off.
         """
         SyncSwitch(Installation.from_environment().environment.config_file).require()
+        context.instance.add_run_tags(context.run.run_id, {WORKER_TAG: this_worker()})
 
     def warehouse(self) -> Warehouse:
         """The warehouse as it is, possibly without a single table yet; for ticks."""
         installation = Installation.from_environment()
         return Warehouse(installation.database_url(), crm_schema=installation.settings.crm.type)
 
+    def settings(self) -> Settings:
+        """The settings as the file says them now."""
+        return Installation.from_environment().settings
+
     def are_syncs_enabled(self) -> bool:
         """The off switch as the settings file says it now."""
-        return Installation.from_environment().settings.syncs_enabled
+        return self.settings().syncs_enabled
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Give the CRM's connections back at the end of the run."""

@@ -8,20 +8,32 @@ import dagster as dg
 
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.defs.crm_objects import object_assets
-from crm_pipeline.defs.names import CHECK_TABLES, DIFFERENTIAL_SYNC, FULL_SYNC, REFERENCE_DATA
+from crm_pipeline.defs.names import (
+    CHECK_TABLES,
+    DIFFERENTIAL_SYNC,
+    FULL_SYNC,
+    RECONCILE,
+    REFERENCE_DATA,
+    REFRESH,
+)
 from crm_pipeline.defs.partitions import window_key
 from crm_pipeline.defs.resources import CrmResource
 from crm_pipeline.defs.ticks import look_around, switched_off, unfinished_run
 
 DIFFERENTIAL_SCHEDULE = "differential_schedule"
 _DAILY_REFERENCE = "20 3 * * *"
+_DAILY_RECONCILE = "15 4 * * *"
 _DAILY_CHECKS = "40 5 * * *"
 _Answer = dg.RunRequest | dg.SkipReason
 
 
 def build_schedules(settings: Settings) -> dg.Definitions:
-    """The differential schedule and the daily ones, all running from the start."""
-    schedules = [_differential(settings)]
+    """The differential schedule and the rarer ones, all running from the start."""
+    schedules = [
+        _differential(settings),
+        _whole(settings, RECONCILE, _DAILY_RECONCILE),
+        _whole(settings, REFRESH, settings.refresh.cron_schedule),
+    ]
     if settings.reference_data:
         schedules.append(_daily(REFERENCE_DATA, _DAILY_REFERENCE))
     if object_assets(settings):
@@ -59,6 +71,33 @@ def _differential(settings: Settings) -> dg.ScheduleDefinition:
         return dg.RunRequest(run_key=tick.isoformat(), partition_key=window_key(tick))
 
     return differential_schedule
+
+
+def _whole(settings: Settings, job: str, cron_schedule: str) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=f"{job}_schedule",
+        job_name=job,
+        cron_schedule=cron_schedule,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Launches {job} for all objects, unless something stands in its way.",
+    )
+    def whole(context: dg.ScheduleEvaluationContext, crm: CrmResource) -> _Answer:
+        """One run per tick, or a reason; the same reasons as a differential's.
+
+        | what a tick finds | answer |
+        |---|---|
+        | what makes a differential skip, a differential of this Dagster excepted | skip |
+        | such a differential | a run that waits in the queue behind it |
+        | the job's run before is not over | skip |
+        | none of these | one run |
+        """
+        _, reason = look_around(crm, context.instance, settings, job)
+        if reason is not None:
+            return dg.SkipReason(reason)
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    return whole
 
 
 def _daily(job: str, cron_schedule: str) -> dg.ScheduleDefinition:

@@ -14,15 +14,22 @@ from dagster import DagsterInstance, RunRecord
 
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.defs.marketing_models import changed_rows
-from crm_pipeline.defs.names import DIFFERENTIAL_SYNC, FULL_SYNC, MARKETING, MARKETING_STEP
+from crm_pipeline.defs.names import (
+    DIFFERENTIAL_SYNC,
+    FULL_SYNC,
+    MARKETING,
+    MARKETING_STEP,
+    RECONCILE,
+    REFRESH,
+)
 from crm_pipeline.defs.partitions import window_key
 from crm_pipeline.defs.resources import WORKER_TAG, CrmResource, is_worker_alive
 from crm_pipeline.defs.ticks import look_around, switched_off
 from crm_pipeline.errors import CrmPipelineError
 from crm_pipeline.warehouse.lease import running_syncs
 
-QUIET_SECONDS = 120
-"""A run younger than this is left alone: its worker may still be starting."""
+QUIET_SECONDS = 30
+"""A worker that is gone and was silent for as long as a lease outlives it is dead."""
 UNKNOWN_WORKER_QUIET_SECONDS = 900
 """Where we cannot see the worker's machine, silence must last longer before we call it dead."""
 _FINISHED = (
@@ -132,7 +139,7 @@ def _marketing_left_behind() -> dg.SensorDefinition:
         if reason := switched_off(crm):
             return dg.SkipReason(reason)
         since = float(context.cursor or 0)
-        jobs = (FULL_SYNC, DIFFERENTIAL_SYNC)
+        jobs = (FULL_SYNC, DIFFERENTIAL_SYNC, RECONCILE, REFRESH)
         records = [r for job in jobs for r in _finished(context.instance, job)]
         ended = [r for r in records if (r.end_time or 0) > since]
         if not ended:
@@ -191,7 +198,7 @@ def why_orphaned(seen: WorkSeen) -> str | None:
 def _orphans() -> dg.SensorDefinition:
     @dg.sensor(
         name="orphaned_runs",
-        minimum_interval_seconds=60,
+        minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Ends runs whose machine or process died without a word, so others can start.",
     )
@@ -201,8 +208,7 @@ def _orphans() -> dg.SensorDefinition:
         | a started run | answer |
         |---|---|
         | holds a live lease, or its process lives | leave it |
-        | spoke within 2 minutes | leave it |
-        | its process is gone | end it as failed; it is retried as its tags say |
+        | its process is gone, for 30 seconds | end it as failed; it is retried as its tags say |
         | we cannot see its machine, and it was silent for 15 minutes | the same |
         | the warehouse does not answer, so leases are unknown | leave all |
         """
@@ -228,9 +234,16 @@ def _started(instance: DagsterInstance) -> Sequence[RunRecord]:
     return instance.get_run_records(dg.RunsFilter(statuses=statuses), limit=_LOOKED_AT)
 
 
+def _worker(run: dg.DagsterRun, instance: DagsterInstance) -> str | None:
+    """The process that said it does this run's work; a retry is born with its parent's tags."""
+    worker = run.tags.get(WORKER_TAG)
+    parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    return None if parent is not None and parent.tags.get(WORKER_TAG) == worker else worker
+
+
 def _seen(record: RunRecord, owners: set[str], instance: DagsterInstance) -> WorkSeen:
     run = record.dagster_run
-    worker = run.tags.get(WORKER_TAG)
+    worker = _worker(run, instance)
     newest = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
     heard = newest[0].timestamp if newest else record.create_timestamp.timestamp()
     return WorkSeen(

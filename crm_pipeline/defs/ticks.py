@@ -25,7 +25,7 @@ UNFINISHED = (
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
-_OBJECT_MODES = (SyncMode.FULL, SyncMode.DIFFERENTIAL)
+_OBJECT_MODES = (SyncMode.FULL, SyncMode.DIFFERENTIAL, SyncMode.RECONCILE, SyncMode.REFRESH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +33,38 @@ class Standing:
     """What is going on.
 
     Attributes:
+        job: whose tick asks.
+        own_run: an unfinished run of that job.
         leases: live leases on CRM objects, whoever holds them: Dagster, the CLI, another
             deployment.
         synced_objects: objects that have a watermark.
     """
 
+    job: str
     full_run: dg.DagsterRun | None
+    own_run: dg.DagsterRun | None
     differential_run: dg.DagsterRun | None
     leases: tuple[LeaseHolder, ...]
     synced_objects: frozenset[str]
 
 
 def reason_to_skip(standing: Standing, objects: Iterable[str]) -> str | None:
-    """Why no differential may start now; None when nothing stands in its way."""
+    """Why no sync may start now; None when nothing stands in its way.
+
+    Daily jobs wait in the queue behind a differential of this Dagster: where differentials take
+    longer than their interval there is always one, and nothing else would ever start.
+    """
+    queued_behind = _owner(standing.differential_run)
     if standing.full_run is not None:
         return f"A full sync is {_state(standing.full_run)}; {_WAITS}"
     for lease in standing.leases:
-        if lease.mode in _OBJECT_MODES:
+        if lease.mode in _OBJECT_MODES and lease.owner != queued_behind:
             waits = _WAITS if lease.mode is SyncMode.FULL else "the next tick reads what is left."
             return f"A {lease.mode} sync is at work on {lease.name} (run {lease.owner}); {waits}"
-    if standing.differential_run is not None:
+    if standing.own_run is not None:
         return (
-            f"The differential before is still {_state(standing.differential_run)}; the next tick "
-            "reads what is left."
+            f"The {standing.job} before is still {_state(standing.own_run)}; the next tick reads "
+            "what is left."
         )
     if not standing.synced_objects.intersection(objects):
         return (
@@ -65,13 +74,18 @@ def reason_to_skip(standing: Standing, objects: Iterable[str]) -> str | None:
     return None
 
 
+def _owner(run: dg.DagsterRun | None) -> str | None:
+    """The owner of a run's leases; see `engine_run_id`."""
+    return None if run is None else run.root_run_id or run.run_id
+
+
 _WAITS = "when it is over, one differential reads what changed meanwhile."
 
 
 def look_around(
-    crm: CrmResource, instance: dg.DagsterInstance, settings: Settings
+    crm: CrmResource, instance: dg.DagsterInstance, settings: Settings, job: str = DIFFERENTIAL_SYNC
 ) -> tuple[Standing | None, str | None]:
-    """How things stand, and why no differential may start; without a standing we could not look."""
+    """How things stand, and why a job may not start; without a standing we could not look."""
     if off := switched_off(crm):
         return None, off
     try:
@@ -84,7 +98,9 @@ def look_around(
         return None, str(error)
     synced = frozenset(str(row["object_name"]) for row in rows if row["synced_through"])
     standing = Standing(
+        job=job,
         full_run=unfinished_run(instance, FULL_SYNC),
+        own_run=unfinished_run(instance, job),
         differential_run=unfinished_run(instance, DIFFERENTIAL_SYNC),
         leases=leases,
         synced_objects=synced,

@@ -59,6 +59,8 @@ class CrmField:
         native_type: the CRM's own word, for messages and comments.
         length: characters, 0 when unlimited or not text.
         is_calculated: its value changes without moving the record's stamp.
+        may_be_masked: users without a certain permission get asterisks instead of its value.
+        is_amount: a sum of money, in the currency that the record names.
         references: the objects that an identifier points to.
     """
 
@@ -76,6 +78,8 @@ class CrmField:
     is_createable: bool = True
     is_unique: bool = False
     is_external_id: bool = False
+    may_be_masked: bool = False
+    is_amount: bool = False
     references: tuple[str, ...] = ()
     options: tuple[PicklistOption, ...] = ()
 
@@ -93,6 +97,8 @@ class CrmObject:
         merged_into_field: names the winner of a merge on its losers; None without merges.
         has_delete_log: the CRM keeps a log of this object's deletions that can be asked.
         converted_into_field: names what a record was converted to; None without conversions.
+        currency_field: names the currency of the record's amounts; None where there is only one.
+        allowed_changes: what our user may do to records beyond reading: create, edit, delete.
     """
 
     name: str
@@ -104,7 +110,9 @@ class CrmObject:
     merged_into_field: str | None = None
     has_delete_log: bool = False
     converted_into_field: str | None = None
+    currency_field: str | None = None
     is_custom: bool = False
+    allowed_changes: tuple[str, ...] = ()
 
     def find(self, name: str) -> CrmField | None:
         """The field of that API name, whatever its case."""

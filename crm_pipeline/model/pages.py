@@ -23,6 +23,10 @@ class ResultPage(Protocol):
     def record_count(self) -> int | None:
         """Records in the page by the CRM's own count; None when the CRM does not say."""
 
+    @property
+    def replaced_characters(self) -> int:
+        """Characters that the page's latest chunks replaced (model/characters.py)."""
+
     def chunks(self) -> Iterator[bytes]:
         """The page's CSV rows without a header line; may be called again to read the page again.
 

@@ -79,6 +79,7 @@ class SyncOutcome:
     Attributes:
         records_read: records that the CRM handed over, tombstones included.
         rejected: records in the quarantine, each with its reason.
+        replaced_characters: characters that no warehouse can hold, and which are U+FFFD now.
         watermark_before: complete up to here before; None before the first full sync.
         watermark_after: complete up to here now, in the CRM's time.
         transport: rest or bulk.
@@ -98,6 +99,7 @@ class SyncOutcome:
     updated: int = 0
     deleted: int = 0
     rejected: int = 0
+    replaced_characters: int = 0
     watermark_before: datetime | None = None
     watermark_after: datetime | None = None
     api_calls: int = 0

@@ -14,8 +14,7 @@ from crm_pipeline.errors import ReadExpired
 from crm_pipeline.sync.plan import SyncPlan
 from crm_pipeline.sync.questions import batched
 from crm_pipeline.sync.reading import PageLander
-from crm_pipeline.warehouse import ledger, merge, scope
-from crm_pipeline.warehouse.tables import table_is_live
+from crm_pipeline.warehouse import comparison, ledger, scope
 
 IDS_TO_ASK_FOR = 2_000
 DELETIONS_FORGOTTEN_AFTER = timedelta(days=15)
@@ -49,33 +48,28 @@ def look_before(
 
 def look_after(
     plan: SyncPlan, attempt: ledger.SyncAttempt, lander: PageLander, connector: CrmConnector
-) -> bool:
-    """After the records were read: what became of the live rows that were not among them.
+) -> None:
+    """After the records were read: what became of those that were not among them.
 
-    Returns:
-        Whether there is a scope table now.
+    Where everything was read, the scope then holds every live row that did not come.
     """
     with lander.warehouse.connect() as connection:
-        if not table_is_live(connection, plan.shape):
-            return False
+        absent: list[str] = []
         if plan.counts_everything:
-            if not merge.has_absent(connection, plan.staged_shape, attempt):
-                return False
+            absent = comparison.absent_ids(connection, attempt)
             scope.create_scope(connection, plan.shape.narrowed(), attempt.scope_table)
-        elif not scope.has_not_found(connection, attempt.scope_table):
-            return True
+        if not absent and not scope.has_not_found(connection, attempt.scope_table):
+            return
     _ask_log(plan, attempt, lander, connector)
-    if plan.counts_everything and plan.selection.record_filter is not None:
-        with lander.warehouse.connect() as connection:
-            unknown = merge.absent_ids(
-                connection,
-                plan.staged_shape,
-                attempt,
-                known_in=attempt.scope_table,
-                limit=IDS_TO_ASK_FOR,
-            )
-        lander.extend_scope(plan.request(attempt), plan.shape, attempt.scope_table, unknown)
-    return True
+    with lander.warehouse.connect() as connection:
+        unknown = scope.not_in(connection, plan.shape, attempt.scope_table, absent)
+    if plan.selection.record_filter is not None:
+        lander.extend_scope(
+            plan.request(attempt), plan.shape, attempt.scope_table, unknown[:IDS_TO_ASK_FOR]
+        )
+    with lander.warehouse.connect() as connection:
+        for batch in batched(unknown, _IDS_PER_STATEMENT):
+            scope.note_not_found(connection, plan.shape, attempt.scope_table, batch)
 
 
 def _ask_log(

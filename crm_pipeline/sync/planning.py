@@ -19,7 +19,8 @@ from crm_pipeline.sync.plan import SyncPlan
 from crm_pipeline.sync.selection import select_object
 from crm_pipeline.warehouse import ledger
 from crm_pipeline.warehouse.connection import Warehouse
-from crm_pipeline.warehouse.schema import fit_table, table_shape
+from crm_pipeline.warehouse.fitting import fit_table
+from crm_pipeline.warehouse.schema import table_shape
 from crm_pipeline.warehouse.tables import table_is_live
 
 

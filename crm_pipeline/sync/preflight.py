@@ -7,7 +7,7 @@ Belongs here: a condition that the operator can mend and that we can see beforeh
 here: how findings are shown (cli/).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,11 +18,27 @@ from crm_pipeline.config.names import did_you_mean, listed
 from crm_pipeline.config.object_settings import ObjectSettings
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.crm.port import CrmConnector, OrgIdentity, ReadRequest
-from crm_pipeline.errors import CrmPipelineError, FieldUnavailable, TransientError
+from crm_pipeline.errors import (
+    CrmPipelineError,
+    FieldUnavailable,
+    ObjectUnavailable,
+    TransientError,
+)
 from crm_pipeline.model.objects import CrmObject, Direction, ObjectSelection
 from crm_pipeline.sync.reference import REFERENCE_DATASETS
 from crm_pipeline.warehouse.connection import Warehouse
-from crm_pipeline.warehouse.schema import WIDENINGS, column_types, table_shape
+from crm_pipeline.warehouse.fitting import (
+    Fate,
+    columns_left,
+    fate_of,
+    set_aside_name,
+)
+from crm_pipeline.warehouse.schema import (
+    MAXIMUM_ROW_BYTES,
+    TableShape,
+    column_types,
+    table_shape,
+)
 
 
 class Severity(StrEnum):
@@ -156,6 +172,7 @@ def _crm(
                 yield _problem(name, str(error))
         if settings.reference_data:
             yield from _reference_data(visible)
+        yield from _excess_permissions(connector)
         yield from _api_budget(settings, connector)
     except CrmPipelineError as error:
         yield _problem("CRM", str(error))
@@ -188,9 +205,14 @@ def _object(
         if not set(fields) <= set(relationship_paths(chosen)):
             yield _problem(name, str(error))
         return
-    findings = [*_writable(selection), *_calculated(selection)]
+    findings = [
+        *_writable(selection),
+        *_calculated(selection),
+        *_masked(selection),
+        *_excess(selection),
+    ]
     if warehouse is not None:
-        findings.extend(_type_clashes(selection, warehouse))
+        findings.extend(_table(selection, warehouse))
     request = ReadRequest(
         crm_object, (crm_object.id_field,), selection.record_filter, include_deleted=False
     )
@@ -242,30 +264,76 @@ def _calculated(selection: ObjectSelection) -> Iterator[Finding]:
         )
 
 
-def _type_clashes(selection: ObjectSelection, warehouse: Warehouse) -> Iterator[Finding]:
+def _masked(selection: ObjectSelection) -> Iterator[Finding]:
+    found = [m.field.name for m in selection.columns if m.field.may_be_masked]
+    if found:
+        yield Finding(
+            Severity.NOTICE,
+            selection.name,
+            f"{listed(found)} may arrive masked, and the mask is stored as if it were the value.",
+            "Give the integration user the permission View Encrypted Data, or map other fields.",
+        )
+
+
+def _table(selection: ObjectSelection, warehouse: Warehouse) -> Iterator[Finding]:
+    """What PostgreSQL will say to the shape: its walls, and the table that is there already."""
     shape = table_shape(selection, warehouse.crm_schema)
+    if shape.widest_row_bytes > MAXIMUM_ROW_BYTES:
+        yield Finding(
+            Severity.NOTICE,
+            selection.name,
+            f"A record that fills all {len(selection.columns)} mapped fields is wider than a row "
+            f"of PostgreSQL ({MAXIMUM_ROW_BYTES:,} bytes); such records go to the quarantine.",
+            f"Map fewer fields in `objects.{selection.name}.fields`, and watch the quarantine.",
+        )
     with warehouse.connect(autocommit=True) as connection:
         present = column_types(connection, shape.schema, shape.table)
+        left = columns_left(connection, shape.schema, shape.table)
     if not present:
         return
-    qualified = f"{shape.schema}.{shape.table}"
     if "_synced_at" not in present:
         yield _problem(
             selection.name,
-            f"{qualified} exists already and was not made by CRM Pipeline.",
+            f"{shape.schema}.{shape.table} exists already and was not made by CRM Pipeline.",
             f"Move it away, or name another table with `objects.{selection.name}.table`.",
         )
         return
+    yield from _retyped(selection.name, shape, present)
+    beyond = [c.source for c in shape.kept if c.name not in present][left:]
+    if beyond:
+        yield _problem(
+            selection.name,
+            f"{shape.schema}.{shape.table} has no room for {listed(beyond)}: PostgreSQL allows "
+            "1,600 columns, dropped ones included.",
+            "Rename the table and launch a full sync, which makes a new one, or take the fields "
+            f"out of `objects.{selection.name}.fields`.",
+        )
+
+
+def _retyped(name: str, shape: TableShape, present: Mapping[str, str]) -> Iterator[Finding]:
+    """Columns whose type is not what the CRM describes now; each has its way, so none is fatal."""
     for column in shape.kept:
-        found, wanted = present.get(column.name), column.column_type
-        if found not in (None, wanted) and (found, wanted) not in WIDENINGS:
-            yield _problem(
-                selection.name,
-                f"{qualified}.{column.name} holds {found}, but the CRM describes {column.source} "
-                f"as {wanted}.",
-                f"Map the field to a new column (`- {column.source}: {column.name}_2`), or drop "
-                "the old column.",
-            )
+        found = present.get(column.name, column.column_type)
+        if found == column.column_type:
+            continue
+        match fate_of(found, column.column_type):
+            case Fate.KEEP_WIDER:
+                continue
+            case Fate.WIDEN:
+                remedy = f"Nothing to do: the next sync widens it to {column.column_type}."
+            case Fate.SET_ASIDE:
+                former = set_aside_name(column.name, found, present)
+                remedy = (
+                    f"Nothing to do: the next sync keeps the old values in `{former}` and fills a "
+                    f"new `{column.name}`. A full sync fills the older rows."
+                )
+        yield Finding(
+            Severity.NOTICE,
+            name,
+            f"{shape.schema}.{shape.table}.{column.name} holds {found}, but the CRM describes "
+            f"{column.source} as {column.column_type}.",
+            remedy,
+        )
 
 
 def _reference_data(visible: tuple[str, ...]) -> Iterator[Finding]:
@@ -277,6 +345,36 @@ def _reference_data(visible: tuple[str, ...]) -> Iterator[Finding]:
             f"The integration user may not see {listed(hidden)}.",
             "Give it the permission View Setup and Configuration, or write "
             "`reference_data: false`.",
+        )
+
+
+def _excess(selection: ObjectSelection) -> Iterator[Finding]:
+    """Rights on an object that no sync needs: a stolen token can do what its user can."""
+    is_written = any(m.direction is not Direction.DOWN for m in selection.columns)
+    needed = ("create", "edit") if is_written else ()
+    found = [word for word in selection.crm_object.allowed_changes if word not in needed]
+    if found:
+        yield Finding(
+            Severity.NOTICE,
+            selection.name,
+            f"The integration user may {listed(found)} its records; no sync needs that.",
+            "Take the right out of its permission set: a stolen token can do what its user can.",
+        )
+
+
+def _excess_permissions(connector: CrmConnector) -> Iterator[Finding]:
+    """The same over the whole organisation."""
+    try:
+        found = connector.excess_permissions()
+    except ObjectUnavailable:
+        return  # whoever may not see its own permissions has few
+    if found:
+        yield Finding(
+            Severity.NOTICE,
+            "permissions",
+            f"The integration user has {listed(found)}; no sync needs that.",
+            "Take it out of its profile and permission sets; docs/how-to/own-org.md lists what it "
+            "needs.",
         )
 
 

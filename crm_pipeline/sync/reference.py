@@ -273,6 +273,7 @@ class _OptionsPage:
     rows: list[tuple[str, ...]]
     key: str = "all"
     columns: tuple[str, ...] = tuple(_OPTION.fields)
+    replaced_characters: int = 0  # describe.py reads no text that cannot be kept
 
     @property
     def record_count(self) -> int:

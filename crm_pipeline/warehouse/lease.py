@@ -134,8 +134,9 @@ def _take(
     connection: psycopg.Connection, name: str, *, owner: str, mode: SyncMode, seconds: float
 ) -> Lease:
     facts = {"name": name, "owner": owner, "mode": mode.value, "seconds": seconds}
-    connection.execute("SET lock_timeout = '2s'")
-    with suppress(psycopg.errors.LockNotAvailable):
+    with suppress(psycopg.errors.LockNotAvailable), connection.transaction():
+        # LOCAL: behind a transaction pooler, the session is somebody else's a moment later.
+        connection.execute("SET LOCAL lock_timeout = '2s'")
         row = connection.execute(_TAKE, facts).fetchone()
         if row is not None:
             return Lease(name, owner, int(row[0]))

@@ -60,11 +60,13 @@ class SyncAttempt:
     expected_records: int | None
     records_read: int
     rejected: int
+    replaced_characters: int
     api_calls: int
     seconds: float
     started_at: datetime
     staged_at: datetime | None
     scope_records: int | None
+    delta_records: int | None
 
     @property
     def staging_table(self) -> str:
@@ -75,6 +77,11 @@ class SyncAttempt:
     def scope_table(self) -> str:
         """Ids that changed whether or not they pass the record filter."""
         return f"sync_{self.sync_run_id}_scope"
+
+    @property
+    def delta_table(self) -> str:
+        """What differs from the live table, where everything was read."""
+        return f"sync_{self.sync_run_id}_delta"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +99,13 @@ class LandedPages:
     keys: tuple[str, ...]
     records: int
     rejected: int
+    replaced_characters: int
 
 
 _ATTEMPT_COLUMNS: LiteralString = (
     "sync_run_id, run_id, object_name, mode, status, fingerprint, read_token, read_started_at,"
     " changed_since, transport, transport_reason, expected_records, records_read, rejected,"
-    " api_calls, seconds, started_at, staged_at, scope_records"
+    " replaced_characters, api_calls, seconds, started_at, staged_at, scope_records, delta_records"
 )
 
 
@@ -130,6 +138,15 @@ def read_state(connection: psycopg.Connection, object_name: str) -> ObjectState 
             " record_filter, fields, due_reason FROM crm_sync.object_state WHERE object_name = %s",
             [object_name],
         ).fetchone()
+
+
+def known_objects(warehouse: Warehouse) -> tuple[str, ...]:
+    """Names of everything that was ever synced, reference tables too."""
+    with warehouse.connect(autocommit=True) as connection:
+        rows = connection.execute(
+            "SELECT object_name FROM crm_sync.object_state ORDER BY object_name"
+        ).fetchall()
+    return tuple(str(row[0]) for row in rows)
 
 
 def lock_state(connection: psycopg.Connection, object_name: str) -> ObjectState:
@@ -266,14 +283,15 @@ def note_read(
 def landed_pages(connection: psycopg.Connection, attempt: SyncAttempt) -> LandedPages:
     """What is in staging already, in landing order."""
     rows = connection.execute(
-        "SELECT page_key, records, rejected FROM crm_sync.checkpoint"
+        "SELECT page_key, records, rejected, replaced_characters FROM crm_sync.checkpoint"
         " WHERE sync_run_id = %s ORDER BY ordinal",
         [attempt.sync_run_id],
     ).fetchall()
     return LandedPages(
-        keys=tuple(str(key) for key, _, _ in rows),
-        records=sum(int(records) for _, records, _ in rows),
-        rejected=sum(int(rejected) for _, _, rejected in rows),
+        keys=tuple(str(row[0]) for row in rows),
+        records=sum(int(row[1]) for row in rows),
+        rejected=sum(int(row[2]) for row in rows),
+        replaced_characters=sum(int(row[3]) for row in rows),
     )
 
 
@@ -296,18 +314,22 @@ def note_staged(
     spent: Spent,
     *,
     scope_records: int | None,
+    delta_records: int | None,
 ) -> SyncAttempt:
     """The read is complete and its count is verified; the merge counts once more."""
     return _one_attempt(
         connection,
         "UPDATE crm_sync.sync_run SET status = 'staged', staged_at = now(),"
-        " scope_records = %(scope)s, records_read = %(read)s,"
-        " rejected = %(rejected)s, api_calls = api_calls + %(calls)s,"
-        " seconds = seconds + %(seconds)s WHERE sync_run_id = %(id)s RETURNING ",
+        " scope_records = %(scope)s, delta_records = %(delta)s, records_read = %(read)s,"
+        " rejected = %(rejected)s, replaced_characters = %(replaced)s,"
+        " api_calls = api_calls + %(calls)s, seconds = seconds + %(seconds)s"
+        " WHERE sync_run_id = %(id)s RETURNING ",
         {
             "read": landed.records + landed.rejected,
             "rejected": landed.rejected,
+            "replaced": landed.replaced_characters,
             "scope": scope_records,
+            "delta": delta_records,
             "calls": spent.api_calls,
             "seconds": spent.seconds,
             "id": attempt.sync_run_id,
@@ -329,6 +351,11 @@ def note_failure(
     )
 
 
+def _drop_tables(connection: psycopg.Connection, attempt: SyncAttempt) -> None:
+    for table in (attempt.staging_table, attempt.scope_table, attempt.delta_table):
+        drop_staging(connection, table)
+
+
 def discard_attempt(connection: psycopg.Connection, attempt: SyncAttempt) -> bool:
     """Nobody will go on with this attempt: drop what it had staged.
 
@@ -338,8 +365,7 @@ def discard_attempt(connection: psycopg.Connection, attempt: SyncAttempt) -> boo
     try:
         with connection.transaction():
             connection.execute("SET LOCAL lock_timeout = '2s'")
-            drop_staging(connection, attempt.staging_table)
-            drop_staging(connection, attempt.scope_table)
+            _drop_tables(connection, attempt)
     except psycopg.errors.LockNotAvailable:
         return False
     connection.execute(
@@ -379,8 +405,7 @@ def commit_attempt(
     connection: psycopg.Connection, attempt: SyncAttempt, outcome: SyncOutcome
 ) -> None:
     """Close the ledger row and drop its staging, in the transaction that moves the data."""
-    drop_staging(connection, attempt.staging_table)
-    drop_staging(connection, attempt.scope_table)
+    _drop_tables(connection, attempt)
     connection.execute(
         "UPDATE crm_sync.sync_run SET status = 'committed', has_staging = false, error = NULL,"
         " inserted = %s,"
@@ -468,8 +493,9 @@ def outcomes_of(warehouse: Warehouse, run_id: str) -> list[dict[str, object]]:
         cursor = connection.cursor(row_factory=dict_row)
         return cursor.execute(
             "SELECT r.object_name, s.table_name, r.mode, r.status, r.records_read, r.inserted,"
-            " r.updated, r.deleted, r.rejected, r.watermark_before, r.watermark_after,"
-            " r.api_calls, r.seconds, r.transport, r.transport_reason, r.error"
+            " r.updated, r.deleted, r.rejected, r.replaced_characters,"
+            " r.watermark_before, r.watermark_after, r.api_calls, r.seconds, r.transport,"
+            " r.transport_reason, r.error"
             " FROM crm_sync.sync_run r LEFT JOIN crm_sync.object_state s USING (object_name)"
             " WHERE r.run_id = %s ORDER BY r.sync_run_id",
             [run_id],

@@ -1,10 +1,11 @@
-"""The shape of a typed table: from an object selection to columns, and the DDL that keeps it.
+"""The shape of a typed table: from an object selection to columns.
 
-Belongs here: PostgreSQL's side of `ValueType`, bookkeeping columns, creating and widening tables.
-Does not belong here: moving rows (staging.py, merge.py).
+Belongs here: PostgreSQL's side of `ValueType`, bookkeeping columns, comments and grants. Does not
+belong here: bringing a table that is there to a shape (fitting.py), moving rows (staging.py,
+merge.py).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -24,8 +25,12 @@ COLUMN_TYPES: dict[ValueType, str] = {
     ValueType.DATETIME: "timestamp with time zone",
     ValueType.TIME: "time without time zone",
 }
-WIDENINGS = {("integer", "numeric")} | {(t, "text") for t in COLUMN_TYPES.values() if t != "text"}
 MAXIMUM_COLUMNS = 1_590
+MAXIMUM_ROW_BYTES = 8_160
+"""What fits on a page of PostgreSQL; long values move out of the row, but each leaves a pointer."""
+_BYTES_IN_ROW = {"integer": 4, "boolean": 1, "date": 4}
+_ROW_HEADER_BYTES = 24
+_POINTER_BYTES = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,20 @@ class TableShape:
     def read_fields(self) -> tuple[str, ...]:
         """CRM fields to ask for, in staged order."""
         return tuple(c.source for c in self.staged)
+
+    @property
+    def widest_row_bytes(self) -> int:
+        """About how wide a row gets when every field is filled, its long values moved out."""
+        columns = [c.column_type for c in self.kept] + [
+            d.split()[0] for d, _ in BOOKKEEPING.values()
+        ]
+        filled = sum(_BYTES_IN_ROW.get(t, 8 if "time" in t else _POINTER_BYTES) for t in columns)
+        return _ROW_HEADER_BYTES + len(columns) // 8 + filled
+
+    def in_order(self, fields: Sequence[str]) -> tuple[Column, ...]:
+        """The staged columns in the order in which a page carries their fields."""
+        by_source = {column.source.casefold(): column for column in self.staged}
+        return tuple(by_source[name.casefold()] for name in fields)
 
     def narrowed(self, fields: Collection[str] = ()) -> "TableShape":
         """Only id, stamp and marks of disappearance, and what is filled from `fields`."""
@@ -170,6 +189,8 @@ def _column(field: CrmField, name: str) -> Column:
         facts += f" to {', '.join(field.references[:3])}"
     if field.is_calculated:
         facts += ", calculated"
+    if field.may_be_masked:
+        facts += ", may be masked"
     return Column(
         name,
         COLUMN_TYPES[field.value_type],
@@ -212,100 +233,13 @@ def column_comments(connection: psycopg.Connection, schema: str, table: str) -> 
     return {str(name): str(comment) for name, comment in rows if comment}
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """A shape that an existing table can take, and what had to be done for it.
-
-    Attributes:
-        shape: with the wider of both types where the table's is wider than the CRM's.
-        unfilled: CRM fields whose column is new or was retyped, so that older rows want a full
-            sync.
-        misfits: CRM fields that the table cannot take, each with the reason.
-    """
-
-    shape: TableShape
-    unfilled: tuple[str, ...] = ()
-    misfits: tuple[tuple[str, str], ...] = ()
-
-
-def fit_table(connection: psycopg.Connection, shape: TableShape) -> Fitted:
-    """Bring an existing table to the shape by additions and widenings alone.
-
-    Columns that are no longer mapped stay with their values. A field that would narrow its column,
-    or whose column an analyst's view holds fast, is left out, so that the others go on.
-    """
-    present = column_types(connection, shape.schema, shape.table)
-    _mend_bookkeeping(connection, shape, present)
-    fitting: dict[Column, Column] = {}
-    unfilled: list[str] = []
-    misfits: list[tuple[str, str]] = []
-    for column in shape.staged:
-        found = present.get(column.name, column.column_type)
-        fitting[column] = column
-        if column not in shape.kept:
-            continue
-        if column.name not in present:
-            _alter(connection, shape, sql.SQL("ADD COLUMN {}").format(column.definition))
-            unfilled.append(column.source)
-        elif (column.column_type, found) in WIDENINGS:
-            fitting[column] = replace(column, column_type=found)
-        elif found != column.column_type:
-            problem = _widen(connection, shape, column, found)
-            if problem:
-                del fitting[column]
-                misfits.append((column.source, problem))
-            else:
-                unfilled.append(column.source)
-    if unfilled:
-        comment_table(connection, shape)
-    fitted = replace(
-        shape,
-        mapped=tuple(fitting[c] for c in shape.mapped if c in fitting),
-        technical=tuple(fitting[c] for c in shape.technical if c in fitting),
-    )
-    return Fitted(fitted, tuple(unfilled), tuple(misfits))
-
-
-def _widen(
-    connection: psycopg.Connection, shape: TableShape, column: Column, found: str
-) -> str | None:
-    """Retype a column, or say why that cannot be."""
-    where = f"{shape.schema}.{shape.table}.{column.name} holds {found}"
-    if (found, column.column_type) not in WIDENINGS:
-        return (
-            f"{where}, but the CRM now describes {column.source} as {column.column_type}, and "
-            "narrowing could lose values. Map the field to a new column, or drop the old one."
-        )
-    retype = sql.SQL("ALTER COLUMN {} TYPE {}").format(
-        sql.Identifier(column.name), sql.SQL(column.column_type)
-    )
-    try:
-        with connection.transaction():
-            _alter(connection, shape, retype)
-    except psycopg.errors.FeatureNotSupported:
-        return (
-            f"{where} and a view uses it, so it cannot become {column.column_type}. Drop the view "
-            "for a moment, or map the field to a new column."
-        )
-    return None
-
-
-def _mend_bookkeeping(
-    connection: psycopg.Connection, shape: TableShape, present: Mapping[str, str]
-) -> None:
-    for name, (definition, _) in BOOKKEEPING.items():
-        if name not in present:
-            added = sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(name), sql.SQL(definition))
-            _alter(connection, shape, added)
-    if _guard_of(connection, shape) is None:
-        guard_rows(connection, shape)
-
-
-def _guard_of(connection: psycopg.Connection, shape: TableShape) -> object:
-    return connection.execute(
+def is_guarded(connection: psycopg.Connection, shape: TableShape) -> bool:
+    """Whether changes by somebody else are marked."""
+    row = connection.execute(
         "SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND tgname = %s",
         [shape.qualified.as_string(connection), _GUARD],
     ).fetchone()
+    return row is not None
 
 
 def guard_rows(connection: psycopg.Connection, shape: TableShape) -> None:
@@ -321,10 +255,6 @@ def guard_rows(connection: psycopg.Connection, shape: TableShape) -> None:
             " WHEN (OLD._synced_at = NEW._synced_at) EXECUTE FUNCTION crm_sync.mark_altered()"
         ).format(guard=sql.Identifier(_GUARD), table=shape.qualified)
     )
-
-
-def _alter(connection: psycopg.Connection, shape: TableShape, change: sql.Composed) -> None:
-    connection.execute(sql.SQL("ALTER TABLE {} {}").format(shape.qualified, change))
 
 
 def add_bookkeeping(connection: psycopg.Connection, table: sql.Composable) -> None:

@@ -1,17 +1,12 @@
 """Staging: where pages of bytes land, each together with its checkpoint in one transaction.
 
-COPY reads the CRM's CSV as it is. A page that COPY refuses is read again by the slow road, which
-parses it, lands the rows that fit and puts the others into the quarantine with the reason.
+COPY reads the CRM's CSV as it is. A page that COPY refuses is read again by the slow road.
 
-Belongs here: staging tables and landing one page. Does not belong here: deciding what to read
-(sync/) and what becomes of the rows (merge.py).
+Belongs here: staging tables and landing one page. Does not belong here: judging rows one by one
+(sifting.py), deciding what to read (sync/) and what becomes of the rows (merge.py).
 """
 
-import codecs
-import csv
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 import psycopg
 from psycopg import sql
@@ -19,20 +14,28 @@ from psycopg import sql
 from crm_pipeline.errors import LeaseLost, TransientError
 from crm_pipeline.model.pages import ResultPage
 from crm_pipeline.warehouse.schema import (
-    Column,
     TableShape,
     add_bookkeeping,
     column_types,
     staging_identifier,
 )
+from crm_pipeline.warehouse.sifting import Sieve
+
+REFUSALS = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
+"""How COPY says that a page holds a row which it cannot take: a value, or a row too wide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """What a page brought: rows in staging, and rows that do not fit their columns."""
+    """What a page brought: rows in staging, and rows that do not fit their columns.
+
+    Attributes:
+        replaced: characters that PostgreSQL cannot hold, and which are U+FFFD now.
+    """
 
     records: int
     rejected: int
+    replaced: int = 0
 
 
 def create_staging(
@@ -96,15 +99,19 @@ def land_page(
         TransientError: the page broke off, or holds other records than the CRM announced.
         LeaseLost: another process has landed the same page meanwhile.
     """
-    place = _Place(connection, shape, staging_table, sync_run_id, object_name)
+    place = _Place(connection, sync_run_id, object_name)
     try:
         with connection.transaction():
             place.claim(page)
-            return place.settle(page, Landed(copy_page(connection, page, shape, staging_table), 0))
-    except psycopg.DataError:
+            copied = copy_page(connection, page, shape, staging_table)
+            return place.settle(page, Landed(copied, 0, page.replaced_characters))
+    except REFUSALS:
+        sieve = Sieve(connection, shape, staging_table, sync_run_id, object_name)
         with connection.transaction():
             place.claim(page)
-            return place.settle(page, place.sift(page))
+            sifted = sieve.sift(page)
+            replaced = page.replaced_characters + sifted.replaced
+            return place.settle(page, Landed(sifted.landed, sifted.rejected, replaced))
 
 
 def copy_page(
@@ -117,7 +124,7 @@ def copy_page(
     """
     chunks = page.chunks()
     first = next(chunks, b"")
-    columns = sql.SQL(", ").join(sql.Identifier(c.name) for c in _in_order(page, shape))
+    columns = sql.SQL(", ").join(sql.Identifier(c.name) for c in shape.in_order(page.columns))
     statement = sql.SQL(
         "COPY {table} ({columns}) FROM STDIN"
         " WITH (FORMAT csv, ENCODING 'UTF8', FORCE_NULL ({columns}))"
@@ -132,11 +139,9 @@ def copy_page(
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where one page goes."""
+    """The checkpoint of one page."""
 
     connection: psycopg.Connection
-    shape: TableShape
-    staging_table: str
     sync_run_id: int
     object_name: str
 
@@ -158,117 +163,8 @@ class _Place:
                 f"{self.object_name}: a page of {page.record_count} records arrived with {total}."
             )
         self.connection.execute(
-            "UPDATE crm_sync.checkpoint SET records = %s, rejected = %s"
+            "UPDATE crm_sync.checkpoint SET records = %s, rejected = %s, replaced_characters = %s"
             " WHERE sync_run_id = %s AND page_key = %s",
-            [landed.records, landed.rejected, self.sync_run_id, page.key],
+            [landed.records, landed.rejected, landed.replaced, self.sync_run_id, page.key],
         )
         return landed
-
-    def sift(self, page: ResultPage) -> Landed:
-        """The slow road: row by row, and each value is asked whether it fits."""
-        csv.field_size_limit(2**31 - 1)
-        rows = self._parsed(page)
-        first = next(rows, None)
-        columns = _in_order(page, self.shape)
-        self._copy_as_text(columns, [] if first is None else chain([first], rows))
-        return Landed(records=self._land_fitting(columns), rejected=self._quarantine(columns))
-
-    def _parsed(self, page: ResultPage) -> Iterator[list[str]]:
-        """The page's rows; one that ends in the middle of a row was cut on its way."""
-        try:
-            for row in csv.reader(_lines(page.chunks()), strict=True):
-                if len(row) != len(page.columns):
-                    raise TransientError(f"{self.object_name}: a page broke off inside a row.")
-                yield row
-        except csv.Error as error:
-            raise TransientError(f"{self.object_name}: a page broke off inside a value.") from error
-
-    def _copy_as_text(self, columns: tuple[Column, ...], rows: Iterable[list[str]]) -> None:
-        names = sql.SQL(", ").join(sql.Identifier(c.name) for c in columns)
-        self.connection.execute("DROP TABLE IF EXISTS pg_temp.page")
-        self.connection.execute(
-            sql.SQL("CREATE TEMP TABLE page ({}) ON COMMIT DROP").format(
-                sql.SQL(", ").join(
-                    sql.SQL("{} text").format(sql.Identifier(c.name)) for c in columns
-                )
-            )
-        )
-        statement = sql.SQL("COPY pg_temp.page ({}) FROM STDIN").format(names)
-        with self.connection.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row([value.replace("\0", "\ufffd") or None for value in row])
-
-    def _land_fitting(self, columns: tuple[Column, ...]) -> int:
-        return self.connection.execute(
-            sql.SQL("INSERT INTO {} ({}) SELECT {} FROM pg_temp.page WHERE {}").format(
-                staging_identifier(self.staging_table),
-                sql.SQL(", ").join(sql.Identifier(c.name) for c in columns),
-                sql.SQL(", ").join(
-                    sql.SQL("({})::{}").format(_trimmed(c), sql.SQL(c.column_type)) for c in columns
-                ),
-                _all_fit(columns),
-            )
-        ).rowcount
-
-    def _quarantine(self, columns: tuple[Column, ...]) -> int:
-        """Keep each row that does not fit, with the first column that refuses it."""
-        faults = sql.SQL(" ").join(
-            sql.SQL("WHEN NOT {} THEN ARRAY[{}, {}, {}]").format(
-                _fits(c), sql.Literal(c.name), sql.Identifier(c.name), sql.Literal(c.column_type)
-            )
-            for c in columns
-        )
-        return self.connection.execute(
-            sql.SQL(
-                "INSERT INTO crm_sync.quarantine"
-                " (sync_run_id, object_name, record_id, column_name, value, reason, record)"
-                " SELECT {run}, {object}, {id}, fault[1], fault[2],"
-                " 'not a valid ' || fault[3], record"
-                " FROM (SELECT p.*, CASE {faults} END AS fault, to_jsonb(p) AS record"
-                "       FROM pg_temp.page p) refused WHERE fault IS NOT NULL"
-            ).format(
-                run=sql.Literal(self.sync_run_id),
-                object=sql.Literal(self.object_name),
-                id=sql.Identifier(self.shape.id_column),
-                faults=faults,
-            )
-        ).rowcount
-
-
-def _in_order(page: ResultPage, shape: TableShape) -> tuple[Column, ...]:
-    """The staged columns in the order in which the page carries their fields."""
-    by_source = {column.source.casefold(): column for column in shape.staged}
-    return tuple(by_source[name.casefold()] for name in page.columns)
-
-
-def _trimmed(column: Column) -> sql.Composable:
-    """A value as its type wants it: some answers carry 5.0 or 1.0E7 for an integer."""
-    name = sql.Identifier(column.name)
-    if column.column_type != "integer":
-        return name
-    return sql.SQL(
-        "CASE WHEN pg_input_is_valid({0}, 'numeric') AND {0}::numeric % 1 = 0"
-        " THEN trunc({0}::numeric)::text ELSE {0} END"
-    ).format(name)
-
-
-def _fits(column: Column) -> sql.Composable:
-    return sql.SQL("({} IS NULL OR pg_input_is_valid({}, {}))").format(
-        sql.Identifier(column.name), _trimmed(column), sql.Literal(column.column_type)
-    )
-
-
-def _all_fit(columns: tuple[Column, ...]) -> sql.Composable:
-    return sql.SQL(" AND ").join(_fits(c) for c in columns)
-
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Lines that end where LF ends them and nowhere else; broken UTF-8 becomes U+FFFD."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    rest = ""
-    for chunk in chunks:
-        *lines, rest = (rest + decoder.decode(chunk)).split("\n")
-        yield from (line + "\n" for line in lines)
-    rest += decoder.decode(b"", final=True)
-    if rest:
-        yield rest

@@ -336,7 +336,7 @@ def complaint(line: list[str]) -> str | None:
     root = get_command(app)
     command: Any = root
     for word in line[1:]:
-        if word.startswith("-"):
+        if word.startswith("-") and word != "-":
             if word.partition("=")[0] not in options_of(command) | options_of(root):
                 return f"{command.name} has no option {word}"
         elif hasattr(command, "commands"):

@@ -32,7 +32,10 @@ OBJECTS: dict[str, Any] = {
 
 
 # Dagster's own habits; ours stay errors.
-_OF_DAGSTER = ("ignore::DeprecationWarning:dagster_shared.dagster_model.pydantic_compat_layer",)
+_OF_DAGSTER = (
+    "ignore::DeprecationWarning:dagster_shared.dagster_model.pydantic_compat_layer",
+    "ignore:Property `ScheduleDefinition.environment_vars` is deprecated:DeprecationWarning",
+)
 _FOLDER = Path(__file__).parent
 
 

@@ -66,10 +66,14 @@ def test_jobs_select_by_group(location: dg.Definitions) -> None:
     checks = {
         f"{table}_{check}"
         for table in tables
-        for check in ("row_count_parity", "unique_ids", "freshness")
+        for check in ("row_count_parity", "unique_ids", "no_alerts", "in_step_with_crm")
     }
     assert _steps(location, "full_sync") == tables | reference | checks
     assert _steps(location, "differential_sync") == tables | changes
+    assert _steps(location, "reconcile") == tables | {f"{one}_in_step_with_crm" for one in tables}
+    assert _steps(location, "refresh") == tables
+    assert _steps(location, "alerts") == {"tell_alerts"}
+    assert _steps(location, "housekeeping") == {"prune_old_runs", "prune_old_ledger_rows"}
     assert _steps(location, "reference_data") == reference
     assert _steps(location, "check_tables") == checks
     assert _steps(location, "sync_record") == {"sync_one_record"}
@@ -79,7 +83,10 @@ def test_only_the_full_sync_has_no_schedule_and_no_partitions(location: dg.Defin
     repository = location.get_repository_def()
     assert {s.name: (s.job_name, s.cron_schedule) for s in repository.schedule_defs} == {
         "differential_schedule": ("differential_sync", "0 * * * *"),
+        "reconcile_schedule": ("reconcile", "15 4 * * *"),
+        "refresh_schedule": ("refresh", "35 2 * * *"),
         "reference_data_schedule": ("reference_data", "20 3 * * *"),
+        "housekeeping_schedule": ("housekeeping", "50 3 * * *"),
         "check_tables_schedule": ("check_tables", "40 5 * * *"),
     }
     assert all(s.execution_timezone == "UTC" for s in repository.schedule_defs)
@@ -89,6 +96,7 @@ def test_only_the_full_sync_has_no_schedule_and_no_partitions(location: dg.Defin
     assert {s.name: s.default_status for s in repository.sensor_defs} == {
         "catch_up_after_full_sync": dg.DefaultSensorStatus.RUNNING,
         "orphaned_runs": dg.DefaultSensorStatus.RUNNING,
+        "alert_watch": dg.DefaultSensorStatus.RUNNING,
     }
     assert location.resolve_job_def("full_sync").partitions_def is None
     assert location.resolve_job_def("differential_sync").partitions_def is not None
@@ -97,8 +105,12 @@ def test_only_the_full_sync_has_no_schedule_and_no_partitions(location: dg.Defin
 def test_syncs_of_objects_share_a_pool_and_a_single_record_takes_none(
     location: dg.Definitions,
 ) -> None:
-    for job in ("full_sync", "differential_sync", "reference_data"):
-        checks = {n for n in _steps(location, job) if n.endswith(("_parity", "_ids", "_freshness"))}
+    for job in ("full_sync", "differential_sync", "reconcile", "refresh", "reference_data"):
+        checks = {
+            n
+            for n in _steps(location, job)
+            if n.endswith(("_parity", "_ids", "_no_alerts", "_in_step_with_crm"))
+        }
         for node in location.resolve_job_def(job).nodes:
             if node.name not in checks:
                 assert node.definition.pools == {"crm_sync"}, node.name

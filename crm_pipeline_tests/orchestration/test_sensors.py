@@ -60,12 +60,12 @@ def sensors(
     return Sensors(settings, instance, quiet, tmp_path / "home")
 
 
-def test_no_full_sync_no_catch_up(sensors: Sensors) -> None:
+def test_g3_no_full_sync_no_catch_up(sensors: Sensors) -> None:
     assert "No full sync has ended" in str(sensors.look())
 
 
 @pytest.mark.parametrize("end", ["failed", "canceled"])
-def test_a_full_sync_over_three_days_is_followed_by_exactly_one_differential(
+def test_g3_a_full_sync_over_three_days_is_followed_by_exactly_one_differential(
     sensors: Sensors, end: str
 ) -> None:
     run = sensors.started("full_sync", hours_ago=72)
@@ -81,21 +81,21 @@ def test_a_full_sync_over_three_days_is_followed_by_exactly_one_differential(
     assert "No full sync has ended" in str(sensors.look())
 
 
-def test_a_full_sync_between_two_ticks_owes_nothing() -> None:
+def test_g3_a_full_sync_between_two_ticks_owes_nothing() -> None:
     hour = 3600
     assert not spans_tick(10 * hour + 1, 11 * hour - 1, hour)
     assert spans_tick(10 * hour + 1, 11 * hour, hour)
     assert not spans_tick(10 * hour, 10 * hour + 299, 300)
 
 
-def test_the_debt_is_kept_while_another_sync_is_at_work(sensors: Sensors) -> None:
+def test_g3_the_debt_is_kept_while_another_sync_is_at_work(sensors: Sensors) -> None:
     sensors.instance.report_run_failed(sensors.started("full_sync", hours_ago=5))
     with held_lease(sensors.warehouse, "Lead", owner="cli", mode=SyncMode.DIFFERENTIAL):
         assert "A differential is owed" in str(sensors.look())
     assert isinstance(sensors.look(), dg.RunRequest)
 
 
-def test_a_differential_that_came_by_itself_pays_the_debt(sensors: Sensors) -> None:
+def test_g3_a_differential_that_came_by_itself_pays_the_debt(sensors: Sensors) -> None:
     sensors.instance.report_run_failed(sensors.started("full_sync", hours_ago=5))
     sensors.instance.run_storage.add_historical_run(
         dg.DagsterRun(job_name="differential_sync", status=dg.DagsterRunStatus.SUCCESS),
@@ -109,17 +109,17 @@ def test_a_differential_that_came_by_itself_pays_the_debt(sensors: Sensors) -> N
     [
         (WorkSeen(10_000, holds_lease=True, is_worker_alive=False), False),
         (WorkSeen(10_000, holds_lease=False, is_worker_alive=True), False),
-        (WorkSeen(119, holds_lease=False, is_worker_alive=False), False),
-        (WorkSeen(121, holds_lease=False, is_worker_alive=False), True),
+        (WorkSeen(29, holds_lease=False, is_worker_alive=False), False),
+        (WorkSeen(31, holds_lease=False, is_worker_alive=False), True),
         (WorkSeen(899, holds_lease=False, is_worker_alive=None), False),
         (WorkSeen(901, holds_lease=False, is_worker_alive=None), True),
     ],
 )
-def test_only_a_run_without_any_sign_of_life_is_ended(seen: WorkSeen, *, is_dead: bool) -> None:
+def test_g5_only_a_run_without_any_sign_of_life_is_ended(seen: WorkSeen, *, is_dead: bool) -> None:
     assert (why_orphaned(seen) is not None) is is_dead
 
 
-def test_the_reaper_ends_the_dead_and_leaves_the_living(sensors: Sensors) -> None:
+def test_g5_the_reaper_ends_the_dead_and_leaves_the_living(sensors: Sensors) -> None:
     host = this_worker().partition(":")[0]
     crashed = f"{host}:another-boot:1:1"
     dead = sensors.started("full_sync", hours_ago=1, worker=crashed)
@@ -136,7 +136,25 @@ def test_the_reaper_ends_the_dead_and_leaves_the_living(sensors: Sensors) -> Non
     assert set(states.values()) == {dg.DagsterRunStatus.STARTED}
 
 
-def test_without_a_warehouse_nobody_is_called_dead(
+def test_g5_a_retry_is_not_ended_for_the_death_of_the_run_before(sensors: Sensors) -> None:
+    host = this_worker().partition(":")[0]
+    crashed = {WORKER_TAG: f"{host}:another-boot:1:1"}
+    first = sensors.instance.add_run(
+        dg.DagsterRun(job_name="marketing", status=dg.DagsterRunStatus.FAILURE, tags=crashed)
+    )
+    retry = dg.DagsterRun(
+        job_name="marketing",
+        status=dg.DagsterRunStatus.STARTED,
+        tags=crashed,
+        parent_run_id=first.run_id,
+        root_run_id=first.run_id,
+    )
+    begun = datetime.now(UTC) - timedelta(minutes=10)
+    sensors.instance.run_storage.add_historical_run(retry, begun)
+    assert sensors.look("orphaned_runs") == "No run is orphaned."
+
+
+def test_g5_without_a_warehouse_nobody_is_called_dead(
     sensors: Sensors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sensors.started("full_sync", hours_ago=1, worker="x:y:1:1")
@@ -144,7 +162,7 @@ def test_without_a_warehouse_nobody_is_called_dead(
     assert "does not answer" in sensors.look("orphaned_runs")
 
 
-def test_a_process_is_told_from_another_with_its_number() -> None:
+def test_g5_a_process_is_told_from_another_with_its_number() -> None:
     host, boot, pid, start = this_worker().split(":")
     assert is_worker_alive(this_worker()) is True
     assert is_worker_alive(f"{host}:{boot}:{pid}:0") is False

@@ -17,6 +17,7 @@ from crm_pipeline.errors import (
 from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import held_lease
+from crm_pipeline.warehouse.wording import told
 from crm_pipeline_tests.house import House
 from crm_pipeline_tests.orchestration.conftest import Dagster
 
@@ -64,7 +65,7 @@ def test_a_full_sync_and_then_what_changed(house: House, dagster: Dagster) -> No
         house
     )
     assert all(check.passed for check in full.get_asset_check_evaluations())
-    assert len(full.get_asset_check_evaluations()) == 9
+    assert len(full.get_asset_check_evaluations()) == 12
 
     lead = house.org.query("SELECT Id FROM Lead LIMIT 1")[0]["Id"]
     house.org.update("Lead", lead, {"Company": "Analytical Engines"})
@@ -85,7 +86,9 @@ def test_a_full_sync_and_then_what_changed(house: House, dagster: Dagster) -> No
     assert len(dagster.instance.all_logs(empty.run_id)) < 60
 
 
-def test_only_chosen_objects_are_read_and_the_others_say_so(house: House, dagster: Dagster) -> None:
+def test_o1_only_chosen_objects_are_read_and_the_others_say_so(
+    house: House, dagster: Dagster
+) -> None:
     result = dagster.run("full_sync", {"objects": ["Account"], "resume": False})
     assert result.success
     assert "account" in _tables(house)
@@ -124,7 +127,9 @@ def test_a_table_alone_reads_what_changed_and_never_everything(
     assert (facts["mode"], facts["rows_updated"]) == ("differential", 1)
 
 
-def test_a_record_is_synced_at_once_and_its_outcome_shown(house: House, dagster: Dagster) -> None:
+def test_g6_a_record_is_synced_at_once_and_its_outcome_shown(
+    house: House, dagster: Dagster
+) -> None:
     house.full()
     lead = house.org.query("SELECT Id FROM Lead LIMIT 1")[0]["Id"]
     house.org.update("Lead", lead, {"Company": "Now"})
@@ -137,7 +142,7 @@ def test_a_record_is_synced_at_once_and_its_outcome_shown(house: House, dagster:
     assert house.query(f"SELECT company FROM salesforce.lead WHERE id = '{lead}'") == [("Now",)]
 
 
-def test_one_object_that_fails_leaves_the_others_synced_and_the_run_red(
+def test_g12_o1_one_object_that_fails_leaves_the_others_synced_and_the_run_red(
     house: House, dagster: Dagster
 ) -> None:
     house.org.forbid_object("Contact")
@@ -150,7 +155,7 @@ def test_one_object_that_fails_leaves_the_others_synced_and_the_run_red(
     assert run.tags[RETRY_AFTER_STEP_FAILURE] == "false"
 
 
-def test_a_hidden_field_turns_the_run_red_after_the_rest_is_committed(
+def test_o1_a_hidden_field_turns_the_run_red_after_the_rest_is_committed(
     house: House, dagster: Dagster
 ) -> None:
     house.full()
@@ -167,9 +172,10 @@ def test_a_hidden_field_turns_the_run_red_after_the_rest_is_committed(
 
 
 @pytest.mark.parametrize(
-    "job", ["full_sync", "differential_sync", "reference_data", "check_tables"]
+    "job",
+    ["full_sync", "differential_sync", "reconcile", "refresh", "reference_data", "check_tables"],
 )
-def test_switched_off_a_job_refuses_and_touches_nothing(
+def test_g10_switched_off_a_job_refuses_and_touches_nothing(
     house: House, dagster: Dagster, job: str
 ) -> None:
     house.configure(syncs_enabled=False)
@@ -179,6 +185,7 @@ def test_switched_off_a_job_refuses_and_touches_nothing(
     assert not result.success
     told = set(_sentences(result).values())
     assert told
+    assert house.served.server.ledger.entries() == []
     assert all("Syncs are disabled: nothing was read or written" in one for one in told)
     assert not _tables(house)
     assert house.query("SELECT count(*) FROM crm_sync.sync_run") == [(0,)]
@@ -198,15 +205,20 @@ def test_verdicts_decide_whether_a_run_is_retried(
     instance: dg.DagsterInstance, *, error: Exception, is_retried: bool
 ) -> None:
     result = _job_that(_raiser(error)).execute_in_process(instance=instance, raise_on_error=False)
-    assert _sentences(result) == {"step": str(error)}
+    assert _sentences(result) == {"step": told(error)}
     run = instance.get_run_by_id(result.run_id)
     assert run is not None
     assert run.tags.get(RETRY_AFTER_STEP_FAILURE, "false") == str(is_retried).lower()
 
 
-def test_a_bug_keeps_its_stack_trace(instance: dg.DagsterInstance) -> None:
-    with pytest.raises(ZeroDivisionError):
-        _job_that(lambda: 1 / 0).execute_in_process(instance=instance)
+def test_s4_a_bug_keeps_its_stack_trace_and_loses_its_text(instance: dg.DagsterInstance) -> None:
+    job = _job_that(lambda: int("Ada's number"))
+    with pytest.raises(dg.Failure) as failed:
+        job.execute_in_process(instance=instance)
+    trace = str(failed.value.metadata["stack_trace"].value)
+    assert trace.endswith("ValueError: its text is withheld, for it may quote a record")
+    assert "test_syncs.py" in trace
+    assert not failed.value.allow_retries
 
 
 def _raiser(error: Exception) -> Callable[[], object]:

@@ -29,10 +29,12 @@ class Ticks:
         self.instance = instance
         self.warehouse = warehouse
 
-    def answer(self, schedule: str = "differential_schedule") -> dg.RunRequest | str:
+    def answer(
+        self, schedule: str = "differential_schedule", *, at: datetime = TEN
+    ) -> dg.RunRequest | str:
         with dg.build_schedule_context(
             instance=self.instance,
-            scheduled_execution_time=TEN,
+            scheduled_execution_time=at,
             resources={"crm": CrmResource()},
             repository_def=self.repository,
         ) as context:
@@ -93,7 +95,7 @@ def test_a_warehouse_without_a_single_table_is_no_fault(
 
 
 @pytest.mark.parametrize("status", UNFINISHED)
-def test_a_full_sync_that_waits_or_works_holds_differentials_back(
+def test_g2_a_full_sync_that_waits_or_works_holds_differentials_back(
     ticks: Ticks, status: dg.DagsterRunStatus
 ) -> None:
     ticks.had_full_sync()
@@ -102,7 +104,7 @@ def test_a_full_sync_that_waits_or_works_holds_differentials_back(
     assert f"full sync is {status.value.lower()} (run {run_id})" in str(answer)
 
 
-def test_a_full_sync_that_is_about_to_be_retried_holds_them_back_too(ticks: Ticks) -> None:
+def test_g2_a_full_sync_that_is_about_to_be_retried_holds_them_back_too(ticks: Ticks) -> None:
     ticks.had_full_sync()
     ticks.a_run("full_sync", dg.DagsterRunStatus.FAILURE, {"dagster/will_retry": "true"})
     assert "waiting to be retried" in str(ticks.answer())
@@ -117,7 +119,7 @@ def test_full_syncs_that_are_over_hold_nothing_back(ticks: Ticks) -> None:
 
 
 @pytest.mark.parametrize("status", UNFINISHED)
-def test_no_backlog_when_a_run_outlasts_the_interval(
+def test_g7_no_backlog_when_a_run_outlasts_the_interval(
     ticks: Ticks, status: dg.DagsterRunStatus
 ) -> None:
     ticks.had_full_sync()
@@ -125,8 +127,8 @@ def test_no_backlog_when_a_run_outlasts_the_interval(
     assert run_id in str(ticks.answer())
 
 
-@pytest.mark.parametrize("mode", [SyncMode.FULL, SyncMode.DIFFERENTIAL])
-def test_a_lease_from_elsewhere_holds_differentials_back(ticks: Ticks, mode: SyncMode) -> None:
+@pytest.mark.parametrize("mode", [SyncMode.FULL, SyncMode.DIFFERENTIAL, SyncMode.RECONCILE])
+def test_g4_a_lease_from_elsewhere_holds_differentials_back(ticks: Ticks, mode: SyncMode) -> None:
     ticks.had_full_sync()
     with held_lease(ticks.warehouse, "Account", owner="another deployment", mode=mode):
         answer = ticks.answer()
@@ -140,9 +142,13 @@ def test_reference_data_holds_nothing_back(ticks: Ticks) -> None:
 
 
 @pytest.mark.parametrize(
-    "schedule", ["differential_schedule", "reference_data_schedule", "check_tables_schedule"]
+    "schedule",
+    [
+        *("differential_schedule", "reconcile_schedule", "refresh_schedule"),
+        *("reference_data_schedule", "check_tables_schedule"),
+    ],
 )
-def test_switched_off_nothing_is_launched(ticks: Ticks, tmp_path: Path, schedule: str) -> None:
+def test_g10_switched_off_nothing_is_launched(ticks: Ticks, tmp_path: Path, schedule: str) -> None:
     ticks.had_full_sync()
     file = tmp_path / "crm_sync.yaml"
     file.write_text(file.read_text() + "syncs_enabled: false\n")
@@ -168,7 +174,24 @@ def test_daily_jobs_wait_for_full_syncs_and_for_themselves(ticks: Ticks, job: st
     assert "full_sync is not over yet" in str(ticks.answer(f"{job}_schedule"))
 
 
+@pytest.mark.parametrize("job", ["reconcile", "refresh"])
+def test_rare_syncs_queue_behind_a_differential_but_not_behind_a_full_sync(
+    ticks: Ticks, job: str
+) -> None:
+    assert "launch full_sync first" in str(ticks.answer(f"{job}_schedule"))
+    ticks.had_full_sync()
+    run_id = ticks.a_run("differential_sync", dg.DagsterRunStatus.STARTED)
+    with held_lease(ticks.warehouse, "Lead", owner=run_id, mode=SyncMode.DIFFERENTIAL):
+        assert isinstance(ticks.answer(f"{job}_schedule"), dg.RunRequest)
+    with held_lease(ticks.warehouse, "Lead", owner="cli", mode=SyncMode.DIFFERENTIAL):
+        assert "at work on Lead (run cli)" in str(ticks.answer(f"{job}_schedule"))
+    ticks.a_run(job, dg.DagsterRunStatus.STARTING)
+    assert f"The {job} before is still starting" in str(ticks.answer(f"{job}_schedule"))
+    ticks.a_run("full_sync", dg.DagsterRunStatus.STARTED)
+    assert "full sync is started" in str(ticks.answer(f"{job}_schedule"))
+
+
 def test_jobs_carry_the_tags_that_the_retry_daemon_reads(ticks: Ticks) -> None:
-    for job in ("full_sync", "differential_sync", "reference_data"):
+    for job in ("full_sync", "differential_sync", "reconcile", "refresh", "reference_data"):
         tags = ticks.repository.get_job(job).tags
         assert RETRY_TAGS.items() <= tags.items()

@@ -18,11 +18,10 @@ from crm_pipeline.crm.salesforce.bodies import pieces
 from crm_pipeline.crm.salesforce.failures import Concern, not_json
 from crm_pipeline.crm.salesforce.session import SalesforceSession
 from crm_pipeline.errors import PermanentError, TransientError
+from crm_pipeline.model.characters import without_nul
 
 _NO_MORE = frozenset({"", "null"})
 _LONGEST_HEADER_BYTES = 1024 * 1024
-_NUL = b"\0"
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,7 @@ class BulkPage:
     Attributes:
         columns: the requested names in the page's order; as requested until `chunks` has begun.
         record_count: what Salesforce says the page holds; None until it was asked.
+        replaced_characters: NULs in the chunks that were fetched last.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class BulkPage:
         self.key = where.key
         self.columns = fields
         self.record_count: int | None = None
+        self.replaced_characters = 0
         self._address = where.address
         self._session = session
         self._fields = fields
@@ -105,6 +106,7 @@ class BulkPage:
 
     def _rows(self, received: Iterator[bytes]) -> Iterator[bytes]:
         """The pieces without the header line, which may span pieces."""
+        self.replaced_characters = 0
         head = b""
         for piece in received:
             head += piece
@@ -116,10 +118,15 @@ class BulkPage:
         elif self.record_count:
             raise TransientError("Salesforce sent an empty page; the page is read again.")
         if first:
-            yield _without_nul(first)
+            yield self._storable(first)
         for piece in received:
-            # Only a page with a NUL in it pays for replacing: looking for one costs nothing.
-            yield piece if _NUL not in piece else _without_nul(piece)
+            yield self._storable(piece)
+
+    def _storable(self, piece: bytes) -> bytes:
+        """Only a piece with a NUL in it pays for replacing: looking for one costs nothing."""
+        kept, replaced = without_nul(piece)
+        self.replaced_characters += replaced
+        return kept
 
     def _checked(self, line: bytes) -> tuple[str, ...]:
         """The header's names in the spelling of the request."""
@@ -133,7 +140,3 @@ class BulkPage:
                 "columns than were asked for; set its transport to rest and report this."
             )
         return columns
-
-
-def _without_nul(piece: bytes) -> bytes:
-    return piece.replace(_NUL, _REPLACEMENT)

@@ -30,7 +30,7 @@ from crm_pipeline.crm.salesforce.failures import (
     missing_fields,
 )
 from crm_pipeline.crm.salesforce.identifiers import full_id
-from crm_pipeline.crm.salesforce.identity import identity_of, organization_of
+from crm_pipeline.crm.salesforce.identity import excess_permissions, identity_of, organization_of
 from crm_pipeline.crm.salesforce.library import LibraryClient
 from crm_pipeline.crm.salesforce.login import (
     ClientCredentialsLogin,
@@ -105,6 +105,14 @@ class SalesforceConnector:
             return full_id(record_id)
         except PermanentError as error:
             raise UsageError(str(error)) from error
+
+    def excess_permissions(self) -> tuple[str, ...]:
+        """Those of the user's profile and permission sets together; one call.
+
+        Raises:
+            ObjectUnavailable: our user may not see its own permission sets.
+        """
+        return excess_permissions(self.session, self._version_path)
 
     def object_names(self) -> tuple[str, ...]:
         """API names of all objects that our user may query, by the global describe."""

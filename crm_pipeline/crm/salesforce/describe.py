@@ -10,9 +10,11 @@ from typing import Any
 
 from crm_pipeline.crm.salesforce.failures import hidden_object
 from crm_pipeline.crm.salesforce.fields import value_type_of
+from crm_pipeline.model.characters import storable
 from crm_pipeline.model.objects import CrmField, CrmObject, PicklistOption
 
 _CURSORS = ("SystemModstamp", "LastModifiedDate")
+_CHANGES = {"create": "createable", "edit": "updateable", "delete": "deletable"}
 # Differs from user to user, and moves without moving any stamp.
 _PERSONAL_FIELDS = frozenset({"LastViewedDate", "LastReferencedDate"})
 
@@ -56,7 +58,7 @@ def description_of(answer: Mapping[str, Any]) -> Description:
         raise hidden_object(name)
     crm_object = CrmObject(
         name=name,
-        label=str(answer.get("label") or name),
+        label=storable(str(answer.get("label") or name)),
         fields=fields,
         id_field=next((entry["name"] for entry in entries if entry.get("type") == "id"), "Id"),
         cursor_field=_cursor_field(answer, fields),
@@ -64,7 +66,9 @@ def description_of(answer: Mapping[str, Any]) -> Description:
         merged_into_field="MasterRecordId" if "MasterRecordId" in fields else None,
         has_delete_log=bool(answer.get("replicateable")),
         converted_into_field="ConvertedContactId" if "ConvertedContactId" in fields else None,
+        currency_field="CurrencyIsoCode" if "CurrencyIsoCode" in fields else None,
         is_custom=bool(answer.get("custom")),
+        allowed_changes=tuple(word for word, flag in _CHANGES.items() if answer.get(flag)),
     )
     relationships = {
         str(entry["relationshipName"]).casefold(): Relationship(
@@ -87,6 +91,7 @@ def at_path(found: CrmField, path: str) -> CrmField:
         is_createable=False,
         is_unique=False,
         is_external_id=False,
+        is_amount=False,
     )
 
 
@@ -116,7 +121,7 @@ def _field(entry: Mapping[str, Any]) -> CrmField:
     precision = int(entry.get("precision") or entry.get("digits") or 0)
     return CrmField(
         name=name,
-        label=str(entry.get("label") or name),
+        label=storable(str(entry.get("label") or name)),
         value_type=value_type_of(native_type),
         native_type=native_type,
         length=int(entry.get("length") or 0),
@@ -129,16 +134,18 @@ def _field(entry: Mapping[str, Any]) -> CrmField:
         is_createable=bool(entry.get("createable")),
         is_unique=bool(entry.get("unique")) or native_type == "id",
         is_external_id=bool(entry.get("externalId")),
+        may_be_masked=native_type == "encryptedstring" or bool(entry.get("maskType")),
+        is_amount=native_type == "currency",
         references=tuple(entry.get("referenceTo") or ()),
         options=tuple(_option(option) for option in entry.get("picklistValues") or ()),
     )
 
 
 def _option(entry: Mapping[str, Any]) -> PicklistOption:
-    value = str(entry.get("value") or "")
+    value = storable(str(entry.get("value") or ""))
     return PicklistOption(
         value=value,
-        label=str(entry.get("label") or value),
+        label=storable(str(entry.get("label") or value)),
         is_active=bool(entry.get("active")),
         is_default=bool(entry.get("defaultValue")),
     )

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from crm_pipeline.config.names import printable
 from crm_pipeline.errors import (
     ConfigurationError,
     CredentialsError,
@@ -275,8 +276,8 @@ def hidden_object(object_name: str) -> ObjectUnavailable:
     """The verdict on an object that is not there for us."""
     return ObjectUnavailable(
         object_name,
-        f"Salesforce does not show {object_name or 'the object'} to our user; check its API name, "
-        "and give the integration user Read on it.",
+        f"Salesforce does not show {_shown(object_name) or 'the object'} to our user; check its "
+        "API name, and give the integration user Read on it.",
     )
 
 
@@ -285,9 +286,9 @@ def missing_fields(object_name: str, fields: tuple[str, ...]) -> FieldUnavailabl
     return FieldUnavailable(
         object_name,
         fields,
-        f"Salesforce does not show {', '.join(fields) or 'a mapped field'} of "
-        f"{object_name or 'the object'} to our user; check the API names, and the field-level "
-        "security of the integration user.",
+        f"Salesforce does not show {', '.join(map(_shown, fields)) or 'a mapped field'} of "
+        f"{_shown(object_name) or 'the object'} to our user; check the API names, and the "
+        "field-level security of the integration user.",
     )
 
 
@@ -375,6 +376,11 @@ def _retired_version() -> ConfigurationError:
 
 def _named(concern: Concern) -> str:
     return concern.object_name or "the organisation"
+
+
+def _shown(name: str) -> str:
+    """Names come from describe and from people; neither may break a line."""
+    return printable(name, limit=200)
 
 
 def _printable(code: str) -> str:

@@ -8,12 +8,21 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from crm_pipeline.config.names import printable
 from crm_pipeline.crm.port import OrgIdentity
 from crm_pipeline.crm.salesforce.failures import Concern
 from crm_pipeline.crm.salesforce.session import SalesforceSession
 from crm_pipeline.crm.salesforce.soql import quoted
 from crm_pipeline.errors import PermanentError
 
+_LONGEST_NAME = 200  # both stand in sentences and logs, and an org may call itself anything
+_EXCESSIVE = {
+    "PermissionsModifyAllData": "Modify All Data",
+    "PermissionsViewAllData": "View All Data",
+    "PermissionsManageUsers": "Manage Users",
+    "PermissionsAuthorApex": "Author Apex",
+    "PermissionsCustomizeApplication": "Customize Application",
+}
 _IDENTITY_PATH = re.compile(r"/id/(?P<organization>00D\w{15})/(?P<user>005\w{15})", re.ASCII)
 
 
@@ -37,11 +46,42 @@ def identity_of(session: SalesforceSession, version_path: str) -> OrgIdentity:
         user_name = answer.get("preferred_username")
     return OrgIdentity(
         organization_id=str(organization["Id"]),
-        organization_name=str(organization.get("Name") or ""),
-        user_name=str(user_name or ""),
+        organization_name=printable(str(organization.get("Name") or ""), limit=_LONGEST_NAME),
+        user_name=printable(str(user_name or ""), limit=_LONGEST_NAME),
         instance_url=session.instance_url,
         is_sandbox=bool(organization.get("IsSandbox")),
     )
+
+
+def excess_permissions(session: SalesforceSession, version_path: str) -> tuple[str, ...]:
+    """Labels of the permissions that a thief of our token would like best.
+
+    A profile counts as a permission set of its own (Object Reference, PermissionSetAssignment).
+
+    Raises:
+        ObjectUnavailable: our user may not see its own permission sets.
+    """
+    fields = ", ".join(f"PermissionSet.{name}" for name in _EXCESSIVE)
+    query = (
+        f"SELECT {fields} FROM PermissionSetAssignment"  # noqa: S608 - names of our own
+        f" WHERE AssigneeId = {quoted(_user_id(session))}"
+    )
+    answer = session.get_object(
+        f"{version_path}/query",
+        "records",
+        params={"q": query},
+        concern=Concern("PermissionSetAssignment"),
+    )
+    granted = [record.get("PermissionSet") or {} for record in answer["records"]]
+    return tuple(label for name, label in _EXCESSIVE.items() if any(g.get(name) for g in granted))
+
+
+def _user_id(session: SalesforceSession) -> str:
+    match = _IDENTITY_PATH.fullmatch(urlsplit(session.identity_url).path)
+    if match:
+        return match["user"]
+    answer = session.get_object("/services/oauth2/userinfo", concern=Concern("User"))
+    return str(answer.get("user_id") or "")
 
 
 def organization_of(session: SalesforceSession) -> str:

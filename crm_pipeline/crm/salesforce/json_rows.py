@@ -9,16 +9,14 @@ and `false`, instants ending in Z, numbers with the digits that Salesforce sent.
 import csv
 import io
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 from crm_pipeline.errors import TransientError
+from crm_pipeline.model.characters import encoded
 from crm_pipeline.model.objects import CrmObject, ValueType
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 Row = Mapping[str, Any]
 
 
@@ -48,13 +46,13 @@ class RowWriter:
             if (form := _form_of(crm_object, name)) is not None
         ]
 
-    def rows(self, records: Iterable[Row]) -> bytes:
-        """The rows without a header line."""
+    def rows(self, records: Iterable[Row]) -> tuple[bytes, int]:
+        """The rows without a header line, and how many characters were replaced."""
         text = io.StringIO(newline="")
         csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(
             map(self._row, records)
         )
-        return _encoded(text.getvalue())
+        return encoded(text.getvalue())
 
     def _row(self, record: Row) -> list[object]:
         row = list(self._values(record))
@@ -95,13 +93,3 @@ def _boolean(value: object) -> object:
 def _instant(value: object) -> object:
     """REST writes the zone as +0000, Bulk as Z."""
     return value[:-5] + "Z" if isinstance(value, str) and value.endswith("+0000") else value
-
-
-def _encoded(text: str) -> bytes:
-    """UTF-8 that PostgreSQL takes: neither NUL nor half a character has a form there."""
-    if "\0" in text:
-        text = text.replace("\0", _REPLACEMENT)
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return _SURROGATES.sub(_REPLACEMENT, text).encode()

@@ -67,6 +67,7 @@ class RestPage:
     key: str
     columns: tuple[str, ...]
     record_count: int
+    replaced_characters: int
     rows: bytes = field(repr=False)
 
     def chunks(self) -> Iterator[bytes]:
@@ -142,6 +143,9 @@ class RestRead:
         self._is_short = False
         self._previous_ids: frozenset[str] = frozenset()
         self._answer = self._begun(first) if first is not None else self._begin()
+        announced = self.record_count
+        if self._count and announced is not None:
+            self._require_in_all(announced)
         self.transport = Transport.REST
         self.reason = reason
         self.token = TOKEN
@@ -165,7 +169,7 @@ class RestRead:
             self._answer = self._begin()
             yield from self._to_the_end()
         if self._is_short or self._count != (self._announced or self._count):
-            self._settle()
+            self._require_in_all(self._count)
         self._announced = self._count
 
     def close(self) -> None:
@@ -186,10 +190,10 @@ class RestRead:
         id_field = self._request.crm_object.id_field
         ids: frozenset[str] = frozenset()
         try:
-            rows = self._writer.rows(records)
+            rows, replaced = self._writer.rows(records)
             ids = frozenset(str(record[id_field]) for record in records)
         except (KeyError, TypeError):
-            rows = b""
+            rows, replaced = b"", 0
         if not rows:
             raise TransientError("Salesforce sent records without the requested fields.")
         if len(ids) < len(records) or not ids.isdisjoint(self._previous_ids):
@@ -203,7 +207,7 @@ class RestRead:
         self._count += len(records)
         of = "" if self._announced is None else f"/{self._announced}"
         key = f"{self._last_id}+{self._count}{of}"
-        return RestPage(key, self._request.fields, len(records), rows)
+        return RestPage(key, self._request.fields, len(records), replaced, rows)
 
     def _after(self, answer: Answer) -> Answer | None:
         received = self._count - self._begun_at
@@ -254,10 +258,14 @@ class RestRead:
             raise error
         self._limit = smaller[0]
 
-    def _settle(self) -> None:
-        """Accept a count that differs only because records were deleted for good meanwhile."""
+    def _require_in_all(self, known: int) -> None:
+        """Make sure that so many records are all that there are now.
+
+        A read that goes on does not know what an earlier attempt was promised and did not get. A
+        read that ends accepts less than it was promised only if it was deleted for good meanwhile.
+        """
         there = self._queries.count()
-        if there != self._count:
+        if there != known:
             raise ReadExpired(
                 f"Salesforce announced {max(there, self._announced or 0):,} records of "
                 f"{self._request.crm_object.name} and handed over {self._count:,}; the object is "

@@ -6,7 +6,9 @@ Belongs here: the command line. Does not belong here: serving (running.py).
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
+from crm_pipeline.sandbox.salesforce.certificates import CertificateKind
 from crm_pipeline.sandbox.salesforce.running import serve
 
 
@@ -21,9 +23,17 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--live-seconds", type=float, default=0.0, help="edit records this often")
-    parser.add_argument("--tls", action="store_true", help="HTTPS with a certificate of its own")
+    parser.add_argument(
+        "--tls",
+        nargs="?",
+        const="good",
+        default=False,
+        choices=get_args(CertificateKind),
+        help="HTTPS with a certificate of its own, or a wrong one",
+    )
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
+    parser.add_argument("--forget-past", action="store_true", help="keep no replaced versions")
     given = parser.parse_args()
     serve(
         given.home,
@@ -34,6 +44,7 @@ def main() -> None:
         tls=given.tls,
         tls_cert=given.tls_cert,
         tls_key=given.tls_key,
+        keeps_past=not given.forget_past,
         load=given.load,
         announce=_announce,
     )

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from zlib import compressobj
@@ -21,9 +20,10 @@ from starlette.responses import Response, StreamingResponse
 
 from crm_pipeline.sandbox.salesforce import identifiers
 from crm_pipeline.sandbox.salesforce.bulk_files import Produced, ResultFiles
-from crm_pipeline.sandbox.salesforce.calls import Call, answer, nothing
+from crm_pipeline.sandbox.salesforce.calls import Call, ServerSettings, answer, nothing
 from crm_pipeline.sandbox.salesforce.clock import stamp_text
 from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
+from crm_pipeline.sandbox.salesforce.query_limits import check_length, check_time
 from crm_pipeline.sandbox.salesforce.schema import COMPOUND_TYPES
 from crm_pipeline.sandbox.salesforce.soql_compiler import Compiled, compile_soql
 from crm_pipeline.sandbox.salesforce.wrong_pages import leaf
@@ -92,9 +92,10 @@ class Jobs:
     InProgress for ever, the next `empty_next` find no rows.
     """
 
-    def __init__(self, org: "SandboxOrg", directory: Path | None = None) -> None:
+    def __init__(self, org: "SandboxOrg", settings: ServerSettings) -> None:
         self._org = org
-        self._files = ResultFiles(org, directory)
+        self._settings = settings
+        self._files = ResultFiles(org, settings.bulk_directory)
         self._jobs: dict[str, Job] = {}
         self._made = 0
         self._lock = threading.Lock()
@@ -168,6 +169,7 @@ class Jobs:
             if self.fail_next:
                 message, self.fail_next = self.fail_next, ""
                 raise OrgError("InternalServerError", message)
+            check_time(self._org, compiled, self._settings.query_timeout_rows)
             produced = self._files.result(
                 compiled,
                 carriage=job.line_ending == "CRLF",
@@ -181,6 +183,7 @@ class Jobs:
         job.milliseconds = int((monotonic() - begun) * 1000)
         job.touched = self._org.clock.now()
         if produced is not None and job.state == "InProgress":
+            self._org.limit.store(produced.size(range(produced.count)))
             job.result = produced
             job.state = "JobComplete"
 
@@ -204,10 +207,12 @@ def create(call: Call) -> Response:
         raise OrgError("INVALIDJOB", "this sandbox writes COMMA only")
     if body.get("contentType", "CSV") != "CSV":
         raise OrgError("INVALIDJOB", f"Unsupported content type: {body['contentType']}")
+    check_length(str(soql), call.server.settings.maximum_soql)
     compiled = compile_soql(
         call.org, str(soql), include_deleted=operation == "queryAll", as_user=True
     )
     _check_supported(compiled)
+    call.org.limit.take_bulk_job()
     job = Job(
         id=call.server.jobs.next_id(),
         operation=str(operation),

@@ -19,6 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crm_pipeline.sandbox.salesforce import strange_text
 from crm_pipeline.sandbox.salesforce.soql_compiler import Column, Compiled
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class ResultFiles:
                 if stopped():
                     path.unlink()
                     return None
-                texts = [row[0] for row in rows]
+                texts = [strange_text.in_csv(row[0]) for row in rows]
                 extra = len(ending)
                 lengths = accumulate((len(one) + extra for one in texts), initial=starts.pop())
                 starts.extend(lengths)

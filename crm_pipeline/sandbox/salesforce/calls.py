@@ -15,6 +15,7 @@ import orjson
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 
+from crm_pipeline.sandbox.salesforce import strange_text
 from crm_pipeline.sandbox.salesforce.failures import OrgError
 
 if TYPE_CHECKING:
@@ -33,8 +34,14 @@ class ServerSettings:
     """How a server of an org behaves; each may be changed while it runs.
 
     `bulk_page_records` is how many records a Bulk result page holds where the client does not
-    say; `bulk_directory` is where result files live (a private one by default); REST queries that
-    find more than `query_timeout_above` records run out of time.
+    say; `bulk_directory` is where result files live (a private one by default). Once there is an
+    `instance_url`, logins name it, and any other host answers data requests with `moved_status`:
+    a redirect, or an error.
+
+    Limits that are 0 do not apply. Queries that find more than `query_timeout_rows` rows time
+    out; `concurrent_requests` are let in at once. `api_disabled` is the error code that every
+    request then gets, `login_refusal` what every login hears. Versions below `retired_below`
+    are gone.
     """
 
     client_id: str = CLIENT_ID
@@ -49,7 +56,17 @@ class ServerSettings:
     control: bool = True
     maximum_uri: int = 16_384
     get_deleted_limit: int = 600_000
-    query_timeout_above: int | None = None
+    maximum_headers: int = 0
+    maximum_soql: int = 100_000
+    query_timeout_rows: int = 0
+    concurrent_requests: int = 0
+    logins_per_hour: int = 0
+    login_refusal: str = ""
+    api_disabled: str = ""
+    read_only: bool = False
+    retired_below: int = 31
+    instance_url: str = ""
+    moved_status: int = 302
 
 
 @dataclass(slots=True)
@@ -62,6 +79,13 @@ class Server:
     jobs: "Jobs"
     faults: "FaultPlan"
     ledger: "Ledger"
+    urls: list[str] = field(default_factory=list)
+
+    def move(self, status: int = 302, *, back: bool = False) -> str:
+        """Let the org live at the second of its URLs, or at the first again; returns which."""
+        self.settings.instance_url = self.urls[0 if back else 1]
+        self.settings.moved_status = status
+        return self.settings.instance_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +143,7 @@ Handler = Callable[[Call], Response]
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
     return Response(
-        orjson.dumps(body, default=_plain),
+        strange_text.in_json(orjson.dumps(body, default=_plain)),
         status,
         headers,
         media_type="application/json;charset=UTF-8",

@@ -1,4 +1,4 @@
-"""A certificate authority for one test run, and its certificate for localhost.
+"""A certificate authority for one test run, and its certificate for localhost: right or wrong.
 
 Belongs here: making the two. Does not belong here: serving TLS (running.py).
 """
@@ -7,6 +7,7 @@ import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 _DAYS = 365
+CertificateKind = Literal["good", "expired", "other_host", "unknown_authority"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,12 @@ class Certificates:
     key: Path
 
 
-def make_certificates(directory: Path) -> Certificates:
-    """Write a self-signed authority and a localhost certificate it signed."""
+def make_certificates(directory: Path, kind: CertificateKind = "good") -> Certificates:
+    """Write a self-signed authority and a localhost certificate it signed, or a wrong one.
+
+    "expired" ended yesterday, "other_host" is for another name, and "unknown_authority" is
+    signed by one that is not the one written down.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Sandbox org authority")])
@@ -52,13 +58,15 @@ def make_certificates(directory: Path) -> Certificates:
     )
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    hosts = x509.SubjectAlternativeName(
-        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    )
+    hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    if kind == "other_host":
+        hosts = [x509.DNSName("other.example")]
+    if kind == "unknown_authority":
+        authority_key = ec.generate_private_key(ec.SECP256R1())
     signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     certificate = (
-        _builder(name, authority_name, key.public_key())
-        .add_extension(hosts, critical=False)
+        _builder(name, authority_name, key.public_key(), expired=kind == "expired")
+        .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
         .add_extension(signer, critical=False)
         .sign(authority_key, hashes.SHA256())
     )
@@ -79,9 +87,13 @@ def make_certificates(directory: Path) -> Certificates:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    *,
+    expired: bool = False,
 ) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
+    now = datetime.now(UTC) - timedelta(days=_DAYS + 1 if expired else 0)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -17,6 +17,7 @@ class OrgClock:
 
     def __init__(self, start: datetime | None = None, *, milliseconds: bool = False) -> None:
         self._frozen = _utc(start) if start is not None else None
+        self._ahead = timedelta()
         self.milliseconds = milliseconds
         self._listeners: list[Callable[[], None]] = []
 
@@ -30,7 +31,7 @@ class OrgClock:
 
     def now(self) -> datetime:
         """The org's time, aware, UTC."""
-        moment = self._frozen or datetime.now(UTC)
+        moment = self._frozen or datetime.now(UTC) + self._ahead
         kept = moment.microsecond // 1000 * 1000 if self.milliseconds else 0
         return moment.replace(microsecond=kept)
 
@@ -41,13 +42,24 @@ class OrgClock:
 
     def advance(self, seconds: float) -> datetime:
         """Move the clock (freezing it if it ran) and return the new time."""
-        self._frozen = (self._frozen or datetime.now(UTC)) + timedelta(seconds=seconds)
+        self._frozen = (self._frozen or datetime.now(UTC) + self._ahead) + timedelta(
+            seconds=seconds
+        )
+        self._moved()
+        return self.now()
+
+    def step(self, seconds: float) -> datetime:
+        """Let the clock jump, as a time server makes it; one that runs goes on running."""
+        if self._frozen is not None:
+            return self.advance(seconds)
+        self._ahead += timedelta(seconds=seconds)
         self._moved()
         return self.now()
 
     def release(self) -> None:
         """Go back to wall clock time."""
         self._frozen = None
+        self._ahead = timedelta()
 
     @property
     def frozen(self) -> bool:

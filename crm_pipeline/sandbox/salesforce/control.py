@@ -27,6 +27,7 @@ def health(call: Call) -> Response:
             "now": stamp_text(org.clock.now()),
             "revision": org.revision,
             "logins": org.sessions.logins,
+            "urls": call.server.urls,
             "records": counts,
         }
     )
@@ -45,7 +46,10 @@ def faults(call: Call) -> Response:
         call.server.faults.clear()
     elif call.method == "POST":
         given = call.json()
-        call.server.faults.script(given if isinstance(given, list) else [given])
+        if "random" in given:
+            call.server.faults.random(**given["random"])
+        else:
+            call.server.faults.script(given if isinstance(given, list) else [given])
     return answer(call.server.faults.report())
 
 
@@ -153,6 +157,8 @@ def _clock(call: Call, facts: Facts) -> Facts:
         clock.set(stamp_moment(facts["set"]))
     if "advance" in facts:
         clock.advance(seconds=float(facts["advance"]))
+    if "step" in facts:
+        clock.step(seconds=float(facts["step"]))
     if facts.get("release"):
         clock.release()
     return {"now": stamp_text(clock.now()), "frozen": clock.frozen}

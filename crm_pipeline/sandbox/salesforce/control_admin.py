@@ -11,6 +11,7 @@ from typing import Any
 from crm_pipeline.sandbox.salesforce.calls import Call
 from crm_pipeline.sandbox.salesforce.catalogue import Access
 from crm_pipeline.sandbox.salesforce.clock import stamp_moment, stamp_text
+from crm_pipeline.sandbox.salesforce.custom_objects import custom_object, invented_rows
 from crm_pipeline.sandbox.salesforce.failures import OrgError
 from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, PicklistValue
 
@@ -33,9 +34,20 @@ def _expire_sessions(call: Call, facts: Facts) -> Facts:
 
 
 def _limit(call: Call, facts: Facts) -> Facts:
-    [remaining] = need(facts, "remaining")
-    call.org.set_api_limit(int(remaining), facts.get("max"))
-    return {"remaining": call.org.limit.remaining, "max": call.org.limit.maximum}
+    limit = call.org.limit
+    if "remaining" in facts or "max" in facts:
+        limit.set(int(facts.get("remaining", limit.remaining)), facts.get("max"))
+    for name in ("app_maximum", "app_used", "bulk_jobs", "bulk_kilobytes"):
+        if name in facts:
+            setattr(limit, name, int(facts[name]))
+    return {
+        "remaining": limit.remaining,
+        "max": limit.maximum,
+        "app_maximum": limit.app_maximum,
+        "app_used": limit.app_used,
+        "bulk_jobs": limit.bulk_jobs,
+        "bulk_kilobytes": limit.bulk_kilobytes,
+    }
 
 
 def _field(call: Call, facts: Facts) -> Facts:
@@ -44,10 +56,16 @@ def _field(call: Call, facts: Facts) -> Facts:
         action = facts.get("action", "hide")
         if action == "remove":
             call.org.remove_field(name, field)
+        elif action == "retype":
+            call.org.retype_field(name, field, **need(facts, "facts")[0])
+        elif action == "rename":
+            call.org.rename_field(name, field, need(facts, "to")[0])
         elif action in _ACCESS:
             call.org.catalogue.set_access(name, field, _ACCESS[action])
         else:
-            raise OrgError("INVALID_INPUT", f"a field can be one of: {', '.join(_ACCESS)}, remove")
+            raise OrgError(
+                "INVALID_INPUT", f"a field can be one of: {', '.join((*_ACCESS, *_FOR_ALL))}"
+            )
         return {"field": field}
     values = tuple(PicklistValue(**one) for one in field.pop("picklist_values", ()))
     references = tuple(field.pop("reference_to", ()))
@@ -56,6 +74,7 @@ def _field(call: Call, facts: Facts) -> Facts:
     return {"field": made.name}
 
 
+_FOR_ALL = ("remove", "rename", "retype")
 _ACCESS: dict[str, Access | None] = {
     "hide": "hidden",
     "mask": "masked",
@@ -66,9 +85,36 @@ _ACCESS: dict[str, Access | None] = {
 
 def _object(call: Call, facts: Facts) -> Facts:
     [name] = need(facts, "object")
-    forbid = facts.get("action", "forbid") == "forbid"
-    (call.org.forbid_object if forbid else call.org.catalogue.allow_object)(name)
-    return {"object": name, "forbidden": forbid}
+    match facts.pop("action", "forbid"):
+        case "create":
+            records = int(facts.pop("records", 0))
+            del facts["object"]
+            made = custom_object(call.org, name, **facts)
+            call.org.add_object(made)
+            call.org.create_many(name, invented_rows(made, records))
+        case "forbid":
+            call.org.forbid_object(name)
+        case "allow":
+            call.org.catalogue.allow_object(name)
+        case other:
+            raise OrgError("INVALID_INPUT", f"no action {other}: create, forbid, allow")
+    return {"object": name}
+
+
+def _picklist(call: Call, facts: Facts) -> Facts:
+    name, field, value = need(facts, "object", "field", "value")
+    return {"holders": call.org.edit_picklist(name, field, value, to=facts.get("to"))}
+
+
+def _enable(call: Call, facts: Facts) -> Facts:
+    match need(facts, "feature")[0]:
+        case "currencies":
+            call.org.enable_currencies(*([facts["rates"]] if "rates" in facts else []))
+        case "person_accounts":
+            call.org.enable_person_accounts()
+        case other:
+            raise OrgError("INVALID_INPUT", f"no feature {other}: currencies, person_accounts")
+    return {"enabled": facts["feature"]}
 
 
 def _bulk(call: Call, facts: Facts) -> Facts:
@@ -112,7 +158,22 @@ def _settings(call: Call, facts: Facts) -> Facts:
     return {name: getattr(settings, name) for name in _SETTINGS}
 
 
-_SETTINGS = ("bulk_page_records", "get_deleted_limit", "gzip", "maximum_uri")
+_SETTINGS = (
+    "api_disabled",
+    "bulk_page_records",
+    "concurrent_requests",
+    "get_deleted_limit",
+    "gzip",
+    "login_refusal",
+    "logins_per_hour",
+    "maximum_headers",
+    "maximum_soql",
+    "maximum_uri",
+    "query_timeout_rows",
+    "read_only",
+    "retired_below",
+    "rotate_refresh_tokens",
+)
 
 
 def _forget_cursors(call: Call, facts: Facts) -> Facts:
@@ -142,14 +203,22 @@ def _sharing(call: Call, facts: Facts) -> Facts:
     return {"object": name}
 
 
+def _move(call: Call, facts: Facts) -> Facts:
+    url = call.server.move(int(facts.get("status", 302)), back=bool(facts.get("back")))
+    return {"instance_url": url, "urls": call.server.urls}
+
+
 ADMINISTRATION: dict[str, Command] = {
     "bulk": _bulk,
+    "enable": _enable,
     "expire_sessions": _expire_sessions,
     "field": _field,
     "forget_cursors": _forget_cursors,
     "housekeeping": _housekeeping,
     "limit": _limit,
+    "move": _move,
     "object": _object,
+    "picklist": _picklist,
     "settings": _settings,
     "shuffle": _shuffle,
     "trim_delete_log": _trim_delete_log,

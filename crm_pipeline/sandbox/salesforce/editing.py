@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from crm_pipeline.sandbox.salesforce import identifiers
+from crm_pipeline.sandbox.salesforce import features, identifiers
 from crm_pipeline.sandbox.salesforce.failures import (
     OrgError,
     entity_is_deleted,
@@ -68,6 +68,8 @@ def update(
         check_references(connection, org, definition, lists)
         if columns:
             _set(connection, definition, columns, "Id = ?", (identifier,))
+        if definition.name == "Account" and definition.field("IsPersonAccount"):
+            features.mirror(org, identifier, columns)
 
 
 def update_all(

@@ -5,13 +5,17 @@ on the wire (gate.py).
 """
 
 import fnmatch
+import logging
+import random
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from crm_pipeline.sandbox.salesforce.failures import OrgError
+from crm_pipeline.sandbox.salesforce.ledger import Entry
 
+_log = logging.getLogger(__name__)
 PageFault = Literal[
     "drop_records",
     "duplicate_records",
@@ -24,8 +28,27 @@ PageFault = Literal[
 """What a page of a result may get wrong, over REST and over Bulk."""
 
 FaultKind = Literal[
-    "status", "reset", "cut", "hang", "html", "expire_session", "lost_answer", PageFault
+    "bad_gzip",
+    "call",
+    "clock",
+    "content_type",
+    "cut",
+    "date",
+    "deep_json",
+    "drip",
+    "expire_session",
+    "gzip_bomb",
+    "hang",
+    "html",
+    "huge_header",
+    "lost_answer",
+    "redirect",
+    "reset",
+    "reset_midway",
+    "status",
+    PageFault,
 ]
+When = Literal["before", "after", "sent"]
 
 
 @dataclass(slots=True)
@@ -34,8 +57,12 @@ class Fault:
 
     It applies to requests of `method` (any if empty) whose path matches the `path` glob: to the
     `nth` one that matches (every one if 0), and `times` times in all (0: without end).
-    `reset` hangs up before the request is carried out, `lost_answer` after; `cut` sends
-    `after_bytes` of the body and hangs up; `hang` waits `seconds`, then goes on.
+    `reset` hangs up before the request is carried out, `lost_answer` after; `cut` and
+    `reset_midway` send `after_bytes` of the body first; `hang` waits `seconds`, then goes on.
+
+    `call` calls `callback` with the request's ledger entry, from a thread of its own, `when`
+    the request came in, `after` it was carried out, or when the answer was `sent`. It exists in
+    Python only. It is for killing clients, moving clocks, and changes between two pages.
 
     The faults of a page (`PageFault`) touch so many `records`, chosen by the `seed`; counts go
     wrong `by` so many; `consistent` lets the page's counts agree with what it shows, and
@@ -53,6 +80,10 @@ class Fault:
     content_type: str = "application/json;charset=UTF-8"
     after_bytes: int = 0
     seconds: float = 0.0
+    size: int = 1_000_000
+    location: str = ""
+    when: When = "before"
+    callback: Callable[[Entry], object] | None = None
     records: int = 1
     by: int = 1
     consistent: bool = False
@@ -61,6 +92,14 @@ class Fault:
     seed: int = 1
     seen: int = 0
     uses: int = 0
+
+    def called(self, entry: Entry) -> None:
+        """Call the callback; the request goes on whatever it raises."""
+        try:
+            if self.callback is not None:
+                self.callback(entry)
+        except Exception:
+            _log.exception("the callback of a fault failed")
 
     def matches(self, method: str, path: str) -> bool:
         """Whether the request is one this fault looks at."""
@@ -91,6 +130,53 @@ class RowFault:
         )
 
 
+HEALED_BY_TRYING_AGAIN: tuple[FaultKind, ...] = (
+    "bad_gzip",
+    "cut",
+    "drop_records",
+    "expire_session",
+    "html",
+    "lost_answer",
+    "reset",
+    "status",
+    "wrong_count",
+)
+"""What a client gets over by asking again, if it notices: the kinds drawn by default."""
+_MOST_BYTES = 2_000  # within which a body is cut
+
+
+@dataclass(slots=True)
+class RandomFaults:
+    """Faults at a `rate` between 0 and 1 among the requests that match `path` and `method`.
+
+    The n-th matching request meets the same fate for the same seed, whatever came before.
+    """
+
+    seed: int
+    rate: float
+    kinds: Collection[FaultKind] = HEALED_BY_TRYING_AGAIN
+    path: str = "*"
+    method: str = ""
+    seen: int = 0
+    uses: int = 0
+
+    def take(self, method: str, path: str) -> Fault | None:
+        """The fate of the next request."""
+        if self.method not in {"", method} or not fnmatch.fnmatchcase(path, self.path):
+            return None
+        self.seen += 1
+        rng = random.Random(f"{self.seed} {self.seen}")
+        if rng.random() >= self.rate:
+            return None
+        self.uses += 1
+        return Fault(
+            rng.choice(sorted(self.kinds)),
+            after_bytes=rng.randrange(_MOST_BYTES),
+            status=rng.choice((500, 502, 503)),
+            seed=rng.randrange(1 << 30),
+        )
+
+
 class FaultPlan:
     """The faults in force, asked once per request and once per written row."""
 
@@ -98,6 +184,7 @@ class FaultPlan:
         self._lock = threading.Lock()
         self.faults: list[Fault] = []
         self.row_faults: list[RowFault] = []
+        self.chance: RandomFaults | None = None
 
     def script(self, faults: Iterable[Fault | RowFault | Mapping[str, Any]]) -> None:
         """Add faults; mappings carry a fault's attributes, a `code` makes it a row fault."""
@@ -109,8 +196,16 @@ class FaultPlan:
                 else:
                     self.faults.append(fault)
 
+    def random(self, seed: int, rate: float, **facts: Any) -> None:
+        """Let that share of all requests go wrong, the same ones for the same seed.
+
+        `facts` are `kinds`, `path` and `method` of `RandomFaults`. Scripted faults go before.
+        """
+        self.chance = RandomFaults(seed, rate, **facts)
+
     def clear(self) -> None:
         """Let everything go well again."""
+        self.chance = None
         with self._lock:
             self.faults.clear()
             self.row_faults.clear()
@@ -127,6 +222,8 @@ class FaultPlan:
                 if due is None and not exhausted and fault.nth in {0, fault.seen}:
                     fault.uses += 1
                     due = fault
+            if due is None and self.chance is not None:
+                due = self.chance.take(method, path)
         return due
 
     def check_row(self, object_name: str, record_id: str, values: Mapping[str, Any]) -> None:
@@ -142,15 +239,23 @@ class FaultPlan:
         """The plan with its uses, as JSON."""
         with self._lock:
             return {
-                "faults": [asdict(one) for one in self.faults],
+                "faults": [_facts(one) for one in self.faults],
                 "row_faults": [asdict(one) for one in self.row_faults],
+                "random": asdict(self.chance) if self.chance else None,
             }
+
+
+def _facts(fault: Fault) -> dict[str, Any]:
+    """A fault as JSON; a callback is nothing that JSON could say."""
+    return {one.name: getattr(fault, one.name) for one in fields(fault) if one.name != "callback"}
 
 
 def _made(entry: Mapping[str, Any]) -> Fault | RowFault:
     kind: type[Fault | RowFault] = RowFault if "code" in entry else Fault
-    known = {one.name for one in fields(kind)}
+    known = {one.name for one in fields(kind)} - {"callback"}
     unknown = set(entry) - known
     if unknown:
         raise OrgError("JSON_PARSER_ERROR", f"a fault has no {', '.join(sorted(unknown))}")
+    if kind is Fault and entry.get("kind") not in get_args(FaultKind):
+        raise OrgError("JSON_PARSER_ERROR", f"a fault is one of {', '.join(get_args(FaultKind))}")
     return kind(**entry)

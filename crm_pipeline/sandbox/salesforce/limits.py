@@ -1,4 +1,4 @@
-"""How many API calls the org still answers today.
+"""How many API calls and Bulk queries the org still answers today.
 
 Belongs here: the budget, its header, the /limits resource. Does not belong here: which
 requests count (server.py).
@@ -13,8 +13,6 @@ _OTHERS = {
     "ConcurrentAsyncGetReportInstances": 200,
     "DailyAsyncApexExecutions": 250_000,
     "DailyBulkApiBatches": 15_000,
-    "DailyBulkV2QueryFileStorageMB": 976_562,
-    "DailyBulkV2QueryJobs": 10_000,
     "DailyStreamingApiEvents": 10_000,
     "DataStorageMB": 10_240,
     "FileStorageMB": 10_240,
@@ -24,13 +22,25 @@ _OTHERS = {
 }
 
 
+_BULK_JOBS = 10_000
+_BULK_KILOBYTES = 1_000_000_000
+
+
 class ApiLimit:
-    """The daily API budget; every answered request takes one."""
+    """The daily budgets; every answered request takes a call, every Bulk query a job.
+
+    With an `app_maximum`, the connected app has a share of its own, and the header names it.
+    """
 
     def __init__(self, maximum: int = 1_000_000) -> None:
         self._lock = threading.Lock()
         self.maximum = maximum
         self.remaining = maximum
+        self.app_maximum = 0
+        self.app_used = 0
+        self.app_name = "sandbox-client"
+        self.bulk_jobs = _BULK_JOBS
+        self.bulk_kilobytes = _BULK_KILOBYTES
 
     def set(self, remaining: int, maximum: int | None = None) -> None:
         """Say what is left, and of how much."""
@@ -41,18 +51,51 @@ class ApiLimit:
     def take(self) -> None:
         """Use one call; REQUEST_LIMIT_EXCEEDED when none is left."""
         with self._lock:
-            if self.remaining <= 0:
+            app_is_out = self.app_maximum and self.app_used >= self.app_maximum
+            if self.remaining <= 0 or app_is_out:
                 raise OrgError(
                     "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.", status=403
                 )
             self.remaining -= 1
+            self.app_used += 1
+
+    def take_bulk_job(self) -> None:
+        """Use one Bulk query job; LIMIT_EXCEEDED when none is left, or no room for results."""
+        with self._lock:
+            if self.bulk_jobs <= 0:
+                raise OrgError(
+                    "LIMIT_EXCEEDED",
+                    f"Max bulk v2 query jobs ({_BULK_JOBS}) per 24 hrs has been reached "
+                    f"({_BULK_JOBS})",
+                )
+            if self.bulk_kilobytes <= 0:
+                raise OrgError(
+                    "LIMIT_EXCEEDED",
+                    f"Max bulk v2 query result size stored ({_BULK_KILOBYTES}) kb per 24 hrs "
+                    "has been exceeded",
+                )
+            self.bulk_jobs -= 1
+
+    def store(self, size_bytes: int) -> None:
+        """Use room for a result."""
+        with self._lock:
+            self.bulk_kilobytes -= -(-size_bytes // 1024)
 
     def header(self) -> str:
         """What Sforce-Limit-Info says."""
-        return f"api-usage={self.maximum - self.remaining}/{self.maximum}"
+        usage = f"api-usage={self.maximum - self.remaining}/{self.maximum}"
+        if not self.app_maximum:
+            return usage
+        share = f"{self.app_used}/{self.app_maximum}(appName={self.app_name})"
+        return f"{usage}; per-app-api-usage={share}"
 
     def resource(self) -> dict[str, Any]:
         """The body of /limits."""
         answer = {name: {"Max": size, "Remaining": size} for name, size in _OTHERS.items()}
         answer["DailyApiRequests"] = {"Max": self.maximum, "Remaining": self.remaining}
+        answer["DailyBulkV2QueryJobs"] = {"Max": _BULK_JOBS, "Remaining": self.bulk_jobs}
+        answer["DailyBulkV2QueryFileStorageMB"] = {
+            "Max": _BULK_KILOBYTES // 1024,
+            "Remaining": max(self.bulk_kilobytes // 1024, 0),
+        }
         return dict(sorted(answer.items()))

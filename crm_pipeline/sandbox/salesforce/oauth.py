@@ -33,9 +33,19 @@ def token(call: Call) -> Response:
     form = dict(parse_qsl(call.body.decode(errors="replace"), keep_blank_values=True))
     grant = form.get("grant_type", "")
     try:
+        _check_allowed(call)
         return _FLOWS.get(grant, _unsupported)(call, form)
     except _Refused as refused:
         return refused.answer
+
+
+def _check_allowed(call: Call) -> None:
+    """Refuse whoever it is: the user may not log in, or logged in too often within an hour."""
+    settings = call.server.settings
+    if settings.login_refusal:
+        raise _Refused("invalid_grant", settings.login_refusal)
+    if settings.logins_per_hour and call.org.sessions.latest_hour() >= settings.logins_per_hour:
+        raise _Refused("invalid_grant", "login rate exceeded")
 
 
 def _unsupported(_call: Call, form: dict[str, str]) -> Response:
@@ -128,7 +138,7 @@ def _granted(call: Call, session: Session) -> dict[str, str]:
         "access_token": session.token,
         "signature": base64.b64encode(signature).decode(),
         "scope": "api refresh_token",
-        "instance_url": call.base_url,
+        "instance_url": call.server.settings.instance_url or call.base_url,
         "id": identity,
         "token_type": "Bearer",
         "issued_at": issued,

@@ -12,7 +12,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from crm_pipeline.sandbox.salesforce import bins, editing, founding, reading, truth, unions
+from crm_pipeline.sandbox.salesforce import (
+    bins,
+    editing,
+    features,
+    founding,
+    reading,
+    schema_changes,
+    truth,
+    unions,
+)
 from crm_pipeline.sandbox.salesforce.catalogue import Catalogue
 from crm_pipeline.sandbox.salesforce.clock import OrgClock, stamp_text
 from crm_pipeline.sandbox.salesforce.commits import Commits
@@ -28,6 +37,7 @@ from crm_pipeline.sandbox.salesforce.values import keeper
 from crm_pipeline.sandbox.salesforce.writing import Author, Batch
 
 Row = dict[str, Any]
+_RATES = {"EUR": "1", "USD": "1.08", "GBP": "0.86"}
 _BATCH = 20_000  # rows checked and committed together by create_many
 
 
@@ -117,6 +127,8 @@ class SandboxOrg:
         self, object_name: str, values: Mapping[str, Any], *, as_user: str | None = None
     ) -> str:
         """Create one record; returns its 18-character Id."""
+        if features.is_person(self.catalogue.object(object_name), values):
+            return features.create_person(self, values, as_user=as_user)
         return self.create_many(object_name, [values], as_user=as_user)[0]
 
     def create_many(
@@ -261,6 +273,28 @@ class SandboxOrg:
     def remove_field(self, object_name: str, field_name: str) -> None:
         """Take a field away; its values stay in storage, out of sight."""
         self.catalogue.remove_field(object_name, field_name)
+
+    def retype_field(self, object_name: str, field_name: str, **facts: Any) -> None:
+        """Give a field other facts, such as `type="string", length=80`; no stamp moves."""
+        schema_changes.retype(self, object_name, field_name, **facts)
+
+    def rename_field(self, object_name: str, old_name: str, new_name: str) -> None:
+        """Give a field another name; its values stay."""
+        schema_changes.rename(self, object_name, old_name, new_name)
+
+    def edit_picklist(
+        self, object_name: str, field_name: str, value: str, *, to: str | None = None
+    ) -> int:
+        """Rename a value, which moves its holders' SystemModstamp, or retire it."""
+        return schema_changes.edit_picklist(self, object_name, field_name, value, to=to)
+
+    def enable_currencies(self, rates: Mapping[str, str] = _RATES) -> None:
+        """Let amounts say their currency; old records get the first code, and no stamp moves."""
+        features.enable_currencies(self, rates)
+
+    def enable_person_accounts(self) -> None:
+        """Let an account that is created with a LastName be a person, with a contact as twin."""
+        features.enable_person_accounts(self)
 
     def hide_field(self, object_name: str, field_name: str) -> None:
         """Take a field away from the API user only (field-level security)."""

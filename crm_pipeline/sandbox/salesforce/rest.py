@@ -14,6 +14,7 @@ from crm_pipeline.sandbox.salesforce.calls import Call, answer
 from crm_pipeline.sandbox.salesforce.clock import stamp_moment, stamp_text
 from crm_pipeline.sandbox.salesforce.cursors import Cursor
 from crm_pipeline.sandbox.salesforce.failures import OrgError
+from crm_pipeline.sandbox.salesforce.query_limits import check_length, check_time
 from crm_pipeline.sandbox.salesforce.reading import Result, json_shape
 from crm_pipeline.sandbox.salesforce.schema import ObjectDefinition
 from crm_pipeline.sandbox.salesforce.soql_compiler import compile_soql
@@ -27,8 +28,9 @@ _SMALLEST_BATCH = 200
 _REPLICATION_DAYS = 30
 
 
-def versions(_call: Call) -> Response:
+def versions(call: Call) -> Response:
     """GET /services/data: no session needed."""
+    oldest = max(OLDEST_VERSION, call.server.settings.retired_below)
     return answer(
         [
             {
@@ -36,7 +38,7 @@ def versions(_call: Call) -> Response:
                 "url": f"/services/data/v{number}.0",
                 "version": f"{number}.0",
             }
-            for number in range(OLDEST_VERSION, NEWEST_VERSION + 1)
+            for number in range(oldest, NEWEST_VERSION + 1)
         ]
     )
 
@@ -90,11 +92,11 @@ def _known(call: Call) -> ObjectDefinition:
 def query(call: Call) -> Response:
     """GET /query and /queryAll."""
     everything = "queryall" in call.path.lower()
-    compiled = compile_soql(call.org, call.param("q"), include_deleted=everything, as_user=True)
+    soql = call.param("q")
+    check_length(soql, call.server.settings.maximum_soql)
+    compiled = compile_soql(call.org, soql, include_deleted=everything, as_user=True)
+    check_time(call.org, compiled, call.server.settings.query_timeout_rows)
     result = Result(call.org, compiled)
-    slow = call.server.settings.query_timeout_above
-    if slow is not None and result.total > slow:
-        raise OrgError("QUERY_TIMEOUT", "Your query request was running for too long.")
     cursor = Cursor(result, _batch_size(call))
     return answer(_page(call, cursor, 0, ""))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from crm_pipeline.sandbox.salesforce import identifiers
+from crm_pipeline.sandbox.salesforce import features, identifiers
 from crm_pipeline.sandbox.salesforce.calls import Call, Server, answer, nothing
 from crm_pipeline.sandbox.salesforce.editing import own_id
 from crm_pipeline.sandbox.salesforce.failures import (
@@ -115,6 +115,7 @@ def change(
     """Change one record for an API user; a converted lead is read only."""
     server.faults.check_row(definition.name, record_id, values)
     server.org.sharing.check(definition, record_id)
+    features.check_not_twin(server.org, definition, record_id)
     kept = permitted(server, definition, values, creating=False)
     current = server.org.get("Lead", record_id) if definition.name == "Lead" else None
     if current is not None and current.get("IsConverted"):

@@ -21,7 +21,11 @@ from typing import Any
 import uvicorn
 
 from crm_pipeline.sandbox.salesforce.calls import Server, ServerSettings
-from crm_pipeline.sandbox.salesforce.certificates import Certificates, make_certificates
+from crm_pipeline.sandbox.salesforce.certificates import (
+    CertificateKind,
+    Certificates,
+    make_certificates,
+)
 from crm_pipeline.sandbox.salesforce.org import SandboxOrg
 from crm_pipeline.sandbox.salesforce.server import SandboxApp, create_app
 
@@ -41,6 +45,11 @@ class RunningOrg:
     ca_file: Path | None
 
     @property
+    def other_url(self) -> str:
+        """The org's second address, to which `server.move()` moves it."""
+        return self.server.urls[1]
+
+    @property
     def port(self) -> int:
         """The port it listens on."""
         return int(self.url.rpartition(":")[2])
@@ -58,6 +67,16 @@ class _Beside(uvicorn.Server):
         if not self.should_exit:
             await self._over.wait()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drop whoever is still connected, so that the loop ends with nothing open."""
+        transports = [getattr(one, "transport", None) for one in self.server_state.connections]
+        await super().shutdown(sockets)
+        for transport in transports:
+            if transport is not None:
+                transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
     def stop(self) -> None:
         """End the server from another thread."""
         self.should_exit = self.force_exit = True
@@ -68,25 +87,27 @@ class _Beside(uvicorn.Server):
 
 @contextmanager
 def running(
-    org: SandboxOrg, *, tls: bool = False, port: int = 0, **settings: Any
+    org: SandboxOrg, *, tls: bool | CertificateKind = False, port: int = 0, **settings: Any
 ) -> Iterator[RunningOrg]:
     """Serve an org from a background thread of this process; the org is left open after.
 
-    Keyword arguments beyond `tls` and `port` are those of `ServerSettings`.
+    `tls` may name what is wrong with the certificate. Keyword arguments beyond `tls` and `port`
+    are those of `ServerSettings`.
     """
     app = create_app(org, ServerSettings(**settings))
     directory = Path(tempfile.mkdtemp(prefix="sandbox-tls-")) if tls else None
-    files = make_certificates(directory) if directory else None
-    listener = _listener(port)
+    files = make_certificates(directory, _kind(tls)) if directory else None
+    listeners = [_listener(port), _listener(0)]
+    app.server.urls[:] = [_url(one, tls=bool(tls)) for one in listeners]
     server = _Beside(_config(app, files))
     thread = threading.Thread(
-        target=server.run, kwargs={"sockets": [listener]}, name="sandbox-org", daemon=True
+        target=server.run, kwargs={"sockets": listeners}, name="sandbox-org", daemon=True
     )
     thread.start()
     try:
         _wait_until(lambda: server.started or not thread.is_alive())
         yield RunningOrg(
-            url=_url(listener, tls=tls),
+            url=app.server.urls[0],
             org=org,
             server=app.server,
             client_id=app.server.settings.client_id,
@@ -97,9 +118,14 @@ def running(
         server.stop()
         thread.join(_START_SECONDS)
         app.close()
-        listener.close()
+        for listener in listeners:
+            listener.close()
         if directory:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _kind(tls: bool | CertificateKind) -> CertificateKind:  # noqa: FBT001 - as users say it
+    return "good" if isinstance(tls, bool) else tls
 
 
 def _listener(port: int) -> socket.socket:
@@ -143,9 +169,10 @@ def serve(
     records: int = 20_000,
     seed: int = 1,
     live_seconds: float = 0.0,
-    tls: bool = False,
+    tls: bool | CertificateKind = False,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
+    keeps_past: bool = True,
     load: Sequence[Path] = (),
     announce: Callable[[str], None] = lambda line: None,
 ) -> None:
@@ -155,34 +182,40 @@ def serve(
     exports named after their object.
     `live_seconds` above 0 lets simulated sales people edit records that often.
     """
-    org = SandboxOrg(home / "org.sqlite" if home else None)
+    org = SandboxOrg(home / "org.sqlite" if home else None, keeps_past=keeps_past)
     app = create_app(org, ServerSettings())
     try:
         _populate(org, records, seed, load, announce)
         files = _tls_files(home, tls_cert, tls_key, tls=tls)
-        listener = _listener(port)
+        listeners = [_listener(port), _listener(0)]
+        app.server.urls[:] = [_url(one, tls=files is not None) for one in listeners]
         settings = app.server.settings
-        announce(f"Sandbox org at {_url(listener, tls=files is not None)}")
+        announce(f"Sandbox org at {app.server.urls[0]}")
         announce(f"client id {settings.client_id}, client secret {settings.client_secret}")
         if files:
             announce(f"trust {files.authority}")
         if live_seconds > 0:
             _start_living(org, live_seconds, seed)
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(_config(app, files, "warning")).run(sockets=[listener])
+            uvicorn.Server(_config(app, files, "warning")).run(sockets=listeners)
     finally:
         app.close()
         org.close()
 
 
 def _tls_files(
-    home: Path | None, certificate: Path | None, key: Path | None, *, tls: bool
+    home: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    *,
+    tls: bool | CertificateKind,
 ) -> Certificates | None:
     if certificate is not None and key is not None:
         return Certificates(certificate, certificate, key)
     if not tls:
         return None
-    return make_certificates((home or Path(tempfile.mkdtemp(prefix="sandbox-tls-"))) / "tls")
+    directory = (home or Path(tempfile.mkdtemp(prefix="sandbox-tls-"))) / "tls"
+    return make_certificates(directory, _kind(tls))
 
 
 def _populate(

@@ -35,7 +35,6 @@ from crm_pipeline.sandbox.salesforce.org import SandboxOrg
 
 _log = logging.getLogger(__name__)
 _WORTH_PACKING = 1_000  # bytes below which gzip only costs
-_OLDEST_ALIVE = 31
 Handlers = dict[str, Handler]
 
 _OPEN_ROUTES: tuple[tuple[str, Handlers], ...] = (
@@ -97,7 +96,7 @@ class SandboxApp:
             org,
             settings,
             cursors=Cursors(org.clock),
-            jobs=Jobs(org, settings.bulk_directory),
+            jobs=Jobs(org, settings),
             faults=FaultPlan(),
             ledger=Ledger(),
         )
@@ -148,7 +147,7 @@ def _endpoint(handlers: Handlers, server: Server) -> Callable[[Request], Awaitab
     async def endpoint(request: Request) -> Response:
         body = await request.body()
         try:
-            version = _version(request.path_params.get("version"))
+            version = _version(request.path_params.get("version"), server)
             handler = handlers.get(_method(request))
             if handler is None:
                 raise OrgError(
@@ -188,13 +187,13 @@ def _method(request: Request) -> str:
     return named.upper() if request.method == "POST" and named else request.method
 
 
-def _version(given: str | None) -> str:
+def _version(given: str | None, server: Server) -> str:
     if given is None:
         return ""
     number, _, rest_ = given.removeprefix("v").partition(".")
     if not given.startswith("v") or not number.isdigit() or rest_ != "0":
         raise not_found()
-    if int(number) < _OLDEST_ALIVE:
+    if int(number) < server.settings.retired_below:
         raise OrgError(
             "UNSUPPORTED_API_VERSION", f"API version {number}.0 is no longer supported", status=410
         )

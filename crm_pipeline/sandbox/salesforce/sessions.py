@@ -6,6 +6,7 @@ earns one (oauth.py).
 
 import secrets
 import threading
+from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -35,6 +36,13 @@ class Sessions:
         self._refresh: dict[str, tuple[str, str]] = {}
         self.lifetime = DEFAULT_LIFETIME
         self.logins = 0
+        self._times: deque[datetime] = deque(maxlen=10_000)
+
+    def latest_hour(self) -> int:
+        """How many logins there were within the hour that ends now."""
+        oldest = self._clock.now() - timedelta(hours=1)
+        with self._lock:
+            return sum(1 for one in self._times if one > oldest)
 
     def open(self, organization_id: str, client_id: str, user_id: str) -> Session:
         """Give out a token; its form is the real one's, org Id first."""
@@ -44,6 +52,7 @@ class Sessions:
         with self._lock:
             self._live[token] = session
             self.logins += 1
+            self._times.append(now)
         return session
 
     def find(self, token: str) -> Session | None:

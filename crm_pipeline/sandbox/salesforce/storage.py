@@ -39,6 +39,9 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+_EVENTS = ("UPDATE", "DELETE")  # what replaces a version
+
+
 def past_table(definition: ObjectDefinition) -> str:
     """The table, quoted for SQL, of an object's replaced versions."""
     return quoted(f"_past.{definition.name}")
@@ -136,8 +139,8 @@ class Store:
         stored = [field for field in definition.fields if field.stored]
         # _born is the commit that made the row.
         own = {field.name: _column(field) for field in stored} | {"_born": "_born INTEGER"}
-        past = {name: column.removesuffix(_KEY) for name, column in own.items()}
-        past["_until"] = "_until INTEGER"
+        # Without types: a past value stays as it was, whatever its field is now.
+        past = {name: quoted(name) for name in (*own, "_until")}
         with self.writing() as connection:
             _ensure_columns(connection, quoted(definition.name), own)
             for field in _indexed(definition, stored):
@@ -150,21 +153,47 @@ class Store:
                 )
             self._triggers(connection, definition, list(own))
 
+    def set_aside(self, definition: ObjectDefinition, name: str) -> None:
+        """Free the name of a column for one of another type; what it held stays out of sight."""
+        with self.writing() as connection:
+            number = self.take_numbers(f"{definition.name}.{name} set aside", 1)
+            connection.execute(f"DROP INDEX IF EXISTS {quoted(f'{definition.name}.{name}')}")
+            self._drop_triggers(connection, definition)
+            connection.execute(
+                f"ALTER TABLE {quoted(definition.name)} "
+                f"RENAME COLUMN {quoted(name)} TO {quoted(f'{name}.{number}')}"
+            )
+
+    def rename_column(self, definition: ObjectDefinition, old: str, new: str) -> None:
+        """Rename a column, of present and past versions."""
+        with self.writing() as connection:
+            connection.execute(f"DROP INDEX IF EXISTS {quoted(f'{definition.name}.{old}')}")
+            self._drop_triggers(connection, definition)
+            past = [past_table(definition)] if self.keeps_past else []
+            for table in (quoted(definition.name), *past):
+                connection.execute(
+                    f"ALTER TABLE {table} RENAME COLUMN {quoted(old)} TO {quoted(new)}"
+                )
+
+    def _drop_triggers(self, connection: sqlite3.Connection, definition: ObjectDefinition) -> None:
+        for event in _EVENTS:
+            name = quoted(f"{definition.name}.{event.lower()}")
+            connection.execute(f"DROP TRIGGER IF EXISTS {name}")
+
     def _triggers(
         self, connection: sqlite3.Connection, definition: ObjectDefinition, columns: list[str]
     ) -> None:
         """Copy aside what an UPDATE or DELETE replaces."""
         names = ", ".join(quoted(one) for one in columns)
         olds = ", ".join(f"OLD.{quoted(one)}" for one in columns)
-        for event in ("UPDATE", "DELETE"):
+        self._drop_triggers(connection, definition)
+        for event in _EVENTS if self.keeps_past else ():
             name = quoted(f"{definition.name}.{event.lower()}")
-            connection.execute(f"DROP TRIGGER IF EXISTS {name}")
-            if self.keeps_past:
-                connection.execute(
-                    f"CREATE TRIGGER {name} AFTER {event} ON {quoted(definition.name)} BEGIN "
-                    f"INSERT INTO {past_table(definition)} ({names}, _until) "
-                    f"VALUES ({olds}, org_commit()); END"
-                )
+            connection.execute(
+                f"CREATE TRIGGER {name} AFTER {event} ON {quoted(definition.name)} BEGIN "
+                f"INSERT INTO {past_table(definition)} ({names}, _until) "
+                f"VALUES ({olds}, org_commit()); END"
+            )
 
     def _index(
         self, connection: sqlite3.Connection, definition: ObjectDefinition, field: FieldDefinition
@@ -220,12 +249,9 @@ class Store:
             self._cleanup()
 
 
-_KEY = " PRIMARY KEY"
-
-
 def _column(field: FieldDefinition) -> str:
     kind = "INTEGER" if field.type == "int" else "TEXT"
-    return f"{quoted(field.name)} {kind}{_KEY if field.name == 'Id' else ''}"
+    return f"{quoted(field.name)} {kind}{' PRIMARY KEY' if field.name == 'Id' else ''}"
 
 
 def _ensure_columns(connection: sqlite3.Connection, table: str, columns: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from crm_pipeline.sandbox.salesforce import identifiers
+from crm_pipeline.sandbox.salesforce import identifiers, strange_text
 from crm_pipeline.sandbox.salesforce.clock import stamp_text
 from crm_pipeline.sandbox.salesforce.failures import OrgError, malformed_id
 from crm_pipeline.sandbox.salesforce.schema import FieldDefinition
@@ -63,8 +63,7 @@ def _text(field: FieldDefinition) -> Keeper:
                 f"{field.label}: data value too large: {value[:80]} (max length={limit})",
                 fields=(field.name,),
             )
-        text: str = value
-        return text.replace("\0", "") if "\0" in text else text
+        return strange_text.stored(value)
 
     return keep
 
@@ -332,7 +331,9 @@ def plainer(field: FieldDefinition) -> Callable[[Any], Any] | None:
             return _number_of
         case "address" | "location":
             return _loaded
-    return None
+        case "id" | "reference" | "date" | "datetime" | "time" | "int":
+            return None
+    return strange_text.plain
 
 
 def _number_of(stored: Any) -> Any:

@@ -281,7 +281,7 @@ def test_a12_e14_a_job_that_cannot_read_the_object_gives_way_to_rest(
     message: str,
     reason: str,
 ) -> None:
-    served.server.settings.query_timeout_above = 2000
+    served.server.settings.query_timeout_rows = 2000
     served.server.jobs.fail_next = message
     read = connector.open_read(ask(lead))
     assert read.reason == "Bulk: Salesforce takes too long to count the records"

@@ -224,7 +224,7 @@ def test_a5_records_deleted_for_good_under_a_cursor_are_no_loss(
 def test_a12_a_query_that_takes_too_long_is_read_in_portions_and_the_union_is_exact(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject, finished: int
 ) -> None:
-    served.server.settings.query_timeout_above = finished
+    served.server.settings.query_timeout_rows = finished
     read = by_rest(connector, lead)
     rows = read_all(read)
     assert len(rows) == read.record_count == 4500
@@ -237,7 +237,7 @@ def test_a12_a_portion_of_a_thousand_stamps_alike_needs_no_finer_time(
     # Everything was changed in the same second: halves of time would never become smaller.
     small.org.clock.advance(60)
     small.org.create_many("Lead", [{"LastName": "Same", "Company": "C"}] * 3000)
-    small.server.settings.query_timeout_above = 300
+    small.server.settings.query_timeout_rows = 300
     connector = connections.to(small)
     lead = connector.describe("Lead")
     since = NOON + timedelta(seconds=60)
@@ -248,7 +248,7 @@ def test_a12_a_portion_of_a_thousand_stamps_alike_needs_no_finer_time(
 def test_a12_portions_are_resumed_and_their_lies_noticed(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
-    served.server.settings.query_timeout_above = 250
+    served.server.settings.query_timeout_rows = 250
     first = by_rest(connector, lead)
     pages = first.pages()
     landed = [next(pages) for _ in range(4)]
@@ -263,7 +263,7 @@ def test_a12_portions_are_resumed_and_their_lies_noticed(
 def test_a12_a_query_that_never_ends_is_given_up_boundedly(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
-    served.server.settings.query_timeout_above = 0
+    served.server.settings.query_timeout_rows = 1
     calls = connector.usage.calls
     with pytest.raises(QueryTimedOut, match="set its transport to auto"):
         by_rest(connector, lead)

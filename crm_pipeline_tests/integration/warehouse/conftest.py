@@ -12,9 +12,10 @@ import pytest
 
 from crm_pipeline.model.objects import CrmField, CrmObject, MappedField, ObjectSelection, ValueType
 from crm_pipeline.model.sync import SyncMode
-from crm_pipeline.warehouse import ledger, merge, staging
+from crm_pipeline.warehouse import comparison, ledger, merge, staging
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.schema import TableShape, table_shape
+from crm_pipeline.warehouse.scope import create_scope, note_not_found
 from crm_pipeline.warehouse.tables import table_is_live
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -35,6 +36,7 @@ class HandmadePage:
     record_count: int | None = None
     chunk_bytes: int = 7
     raw: bytes | None = field(default=None)
+    replaced_characters: int = 0
 
     def chunks(self) -> Iterator[bytes]:
         """The rows as CSV, in bits small enough to break every character apart."""
@@ -133,16 +135,26 @@ class Bench:
             )
 
     def merge(
-        self, *rows: Sequence[str | None], absence: merge.Absence | None = None
+        self, *rows: Sequence[str | None], scope_table: str | None = None, is_all: bool = False
     ) -> merge.Merged:
-        """Stage rows and bring them into the live table."""
+        """Stage rows and bring them into the live table; `is_all` says that no others exist."""
         attempt = self.attempt()
         self.land(attempt, self.page(*rows))
         with self.warehouse.connect() as connection:
-            merge.key_staging(connection, self.shape, attempt.staging_table)
-            if table_is_live(connection, self.shape):
-                return merge.merge(connection, self.shape, attempt, absence=absence)
-            return merge.publish(connection, self.shape, attempt.staging_table)
+            source = attempt.staging_table
+            if is_all:
+                comparison.compare(connection, self.shape, attempt)
+                source, scope_table = attempt.delta_table, "scope"
+                create_scope(connection, self.shape.narrowed(), scope_table)
+                absent = comparison.absent_ids(connection, attempt)
+                note_not_found(connection, self.shape, scope_table, absent)
+            else:
+                merge.key_staging(connection, self.shape, source)
+            if not table_is_live(connection, self.shape):
+                return merge.publish(connection, self.shape, source)
+            return merge.merge(
+                connection, self.shape, attempt, source=source, scope_table=scope_table
+            )
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         """Rows of a query."""

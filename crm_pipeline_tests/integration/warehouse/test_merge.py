@@ -2,8 +2,9 @@
 
 import pytest
 
-from crm_pipeline.warehouse.merge import Absence, Merged
-from crm_pipeline.warehouse.schema import fit_table
+from crm_pipeline.errors import IncompleteRead
+from crm_pipeline.warehouse.fitting import fit_table
+from crm_pipeline.warehouse.merge import Merged
 from crm_pipeline.warehouse.scope import create_scope, note_not_found
 from crm_pipeline_tests.integration.warehouse.conftest import Bench, at
 
@@ -96,7 +97,7 @@ def test_a_stale_page_does_not_revive_a_deleted_record(bench: Bench) -> None:
 
 def test_what_a_full_read_does_not_hand_over_is_no_longer_visible(bench: Bench) -> None:
     bench.merge(bench.row("a"), bench.row("b"))
-    assert bench.merge(bench.row("a"), absence=Absence(everything_was_read=True)) == Merged(0, 0, 1)
+    assert bench.merge(bench.row("a"), is_all=True) == Merged(0, 0, 1)
     assert bench.query("SELECT id, _vanished FROM salesforce.lead ORDER BY id") == [
         ("a", None),
         ("b", "not_visible"),
@@ -115,8 +116,7 @@ def test_b9_a_record_that_left_the_filter_is_marked_and_stale_pages_do_not_bring
             {"new": at(7)},
         )
         note_not_found(connection, bench.shape, "scope", ["in", "lost"])
-    absence = Absence(scope_table="scope")
-    assert bench.merge(bench.row("in", SystemModstamp=at(7)), absence=absence).deleted == 2
+    assert bench.merge(bench.row("in", SystemModstamp=at(7)), scope_table="scope").deleted == 2
     assert bench.merge(bench.row("out", SystemModstamp=at(6))) == Merged(0, 0, 0)
     assert bench.query("SELECT id, _vanished FROM salesforce.lead ORDER BY id") == [
         ("in", None),
@@ -126,11 +126,11 @@ def test_b9_a_record_that_left_the_filter_is_marked_and_stale_pages_do_not_bring
     assert bench.merge(bench.row("out", SystemModstamp=at(8))).updated == 1
 
 
-def test_of_a_record_that_came_twice_the_newest_stays(bench: Bench) -> None:
-    bench.merge(
-        bench.row("a", "old", SystemModstamp=at(1)), bench.row("a", "new", SystemModstamp=at(2))
-    )
-    assert bench.query("SELECT name FROM salesforce.lead") == [("new",)]
+def test_a15_a_record_that_came_twice_may_stand_in_the_place_of_another(bench: Bench) -> None:
+    bench.merge(bench.row("a", "old"))
+    with pytest.raises(IncompleteRead, match="twice"):
+        bench.merge(bench.row("a", "new", SystemModstamp=at(1)), bench.row("a", "new"))
+    assert bench.query("SELECT name FROM salesforce.lead") == [("old",)]
 
 
 def test_c1_a_newly_mapped_column_is_added_and_named(bench: Bench) -> None:
@@ -151,10 +151,11 @@ def test_c4_a_column_is_widened_and_never_narrowed(bench: Bench) -> None:
         fitted = fit_table(connection, bench.shape)
     types = {c.name: c.column_type for c in fitted.shape.mapped}
     assert (types["revenue"], types["employees"]) == ("numeric", "text")
-    assert fitted.unfilled == ("Revenue",)
-    ((field, reason),) = fitted.misfits
-    assert field == "IsTarget"
-    assert "holds date, but the CRM now describes IsTarget as boolean" in reason
+    assert types["istarget"] == "boolean"
+    assert fitted.unfilled == ("Revenue", "IsTarget")
+    assert fitted.misfits == ()
+    kept = bench.query("SELECT istarget__date, istarget FROM salesforce.lead")
+    assert kept == [(None, None)]
 
 
 def test_grants_and_views_of_analysts_survive_merges(bench: Bench) -> None:

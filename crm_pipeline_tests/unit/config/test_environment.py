@@ -158,6 +158,7 @@ def test_a_shared_secret_means_client_credentials(monkeypatch: pytest.MonkeyPatc
 
 def test_a_key_file_means_jwt_bearer(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("key.pem").write_text(SECRET, encoding="utf-8")
+    Path("key.pem").chmod(0o600)
     Path("ca.pem").write_text("", encoding="utf-8")
     read = environment(
         monkeypatch, SALESFORCE_CLIENT_ID="id", SALESFORCE_USERNAME="me@example.com",

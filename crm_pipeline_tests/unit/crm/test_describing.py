@@ -84,7 +84,7 @@ def _object(**types: ValueType) -> CrmObject:
 
 def rows(crm_object: CrmObject, body: str) -> list[list[str]]:
     names = tuple(crm_object.fields)
-    text = RowWriter(crm_object, names).rows(decoded(body.encode("utf-8", "surrogatepass")))
+    text, _ = RowWriter(crm_object, names).rows(decoded(body.encode("utf-8", "surrogatepass")))
     return list(csv.reader(io.StringIO(text.decode(), newline=""), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Reconciliation: how far deletions are known, findings, held disappearances, foreign updates."""
+"""Reconciliation: deletions, findings, held disappearances, foreign updates, odd characters."""
 
 from alembic import op
 
@@ -26,7 +26,11 @@ COMMENT ON COLUMN crm_sync.object_state.held_disappearance IS
 COMMENT ON COLUMN crm_sync.object_state.accepted_disappearance IS
     'A person agreed that so many rows vanish; the next commit uses it up.';
 
-ALTER TABLE crm_sync.sync_run ADD COLUMN findings jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE crm_sync.sync_run
+    ADD COLUMN findings jsonb NOT NULL DEFAULT '{}',
+    ADD COLUMN delta_records bigint;
+COMMENT ON COLUMN crm_sync.sync_run.delta_records IS
+    'Where everything was read: rows that differ from the live table, by the comparison.';
 COMMENT ON COLUMN crm_sync.sync_run.findings IS
     'Of a reconciliation: rows that were out of step, by kind.';
 
@@ -38,6 +42,11 @@ END $$;
 COMMENT ON FUNCTION crm_sync.mark_altered() IS
     'Marks a row that somebody else has changed, so that the next reconciliation reads it again.';
 
+ALTER TABLE crm_sync.checkpoint ADD COLUMN replaced_characters bigint NOT NULL DEFAULT 0;
+ALTER TABLE crm_sync.sync_run ADD COLUMN replaced_characters bigint NOT NULL DEFAULT 0;
+COMMENT ON COLUMN crm_sync.sync_run.replaced_characters IS
+    'NULs and halves of surrogate pairs that came from the CRM and are U+FFFD here.';
+
 DROP VIEW crm_sync.sync_status;
 CREATE VIEW crm_sync.sync_status AS
 SELECT s.object_name,
@@ -48,6 +57,7 @@ SELECT s.object_name,
             WHEN r.status IN ('failed', 'interrupted') THEN 'last sync ' || r.status
             WHEN s.watermark IS NULL THEN 'never fully synced'
             WHEN s.due_reason IS NOT NULL THEN 'refresh due'
+            WHEN q.records > 0 THEN 'records in quarantine'
             ELSE 'in step' END AS status,
        s.watermark AS synced_through,
        s.last_full_sync_at,
@@ -62,8 +72,8 @@ SELECT s.object_name,
        r.seconds AS last_seconds,
        r.api_calls AS last_api_calls,
        r.transport AS last_transport,
-       (SELECT count(*) FROM crm_sync.quarantine q WHERE q.object_name = s.object_name)
-           AS quarantined,
+       r.replaced_characters AS last_replaced_characters,
+       q.records AS quarantined,
        s.held_disappearance,
        s.due_reason,
        c.finished_at AS last_reconciled_at,
@@ -71,6 +81,9 @@ SELECT s.object_name,
        r.error AS last_error
 FROM crm_sync.object_state s
 LEFT JOIN crm_sync.lease l ON l.name = s.object_name
+CROSS JOIN LATERAL (
+    SELECT count(*) AS records FROM crm_sync.quarantine q WHERE q.object_name = s.object_name
+) q
 LEFT JOIN LATERAL (
     SELECT * FROM crm_sync.sync_run r
     WHERE r.object_name = s.object_name AND r.mode <> 'record' ORDER BY r.sync_run_id DESC LIMIT 1

@@ -1,0 +1,274 @@
+"""Finding and removing every trace of one person in our schemas.
+
+A person is an e-mail address, record ids, or both. Whole values are compared, in every text column
+of every table, so that no table that comes later is left out. Everything runs in the caller's
+transaction.
+
+Belongs here: the statements. Does not belong here: which schemas there are, what the CRM still
+holds, and what people are told (sync/forget.py).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import psycopg
+from psycopg import sql
+
+from crm_pipeline.config.names import REFERENCE_TABLES
+from crm_pipeline.errors import TransientError
+from crm_pipeline.warehouse.connection import CONTROL_SCHEMA, STAGING_SCHEMA
+from crm_pipeline.warehouse.staging import drop_staging
+
+_STAGING_TABLE = re.compile(r"sync_(?P<run>\d+)(?:_scope)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who is to be forgotten.
+
+    Attributes:
+        address: an e-mail address in lower case; None when only ids are known.
+        record_ids: ids of records that are about the person.
+    """
+
+    address: str | None = None
+    record_ids: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Rows of one table that tell of a person.
+
+    Attributes:
+        is_removed: whether they go; living rows that only point at her are the CRM's to change.
+    """
+
+    schema: str
+    table: str
+    rows: int
+    is_removed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table with its text columns, and its key where it holds records of the CRM."""
+
+    schema: str
+    name: str
+    texts: tuple[str, ...]
+    lists: tuple[str, ...]
+    key: str | None
+
+    @property
+    def qualified(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One search in one transaction.
+
+    Attributes:
+        schemas: those whose tables hold records: the CRM's, and the marts'.
+    """
+
+    connection: psycopg.Connection
+    schemas: Sequence[str]
+
+    def completed(self, person: Person) -> Person:
+        """The person with every record id that stands beside the address or was merged into her."""
+        known = person
+        while True:
+            found = set(known.record_ids)
+            for table in self._tables():
+                # A colleague's id stands in every record that she owns: they are not about her.
+                if table.name not in REFERENCE_TABLES:
+                    found |= self._ids(table, known)
+            found |= self._ids_in_quarantine(known)
+            if found == known.record_ids:
+                return known
+            known = replace(known, record_ids=frozenset(found))
+
+    def traces(self, person: Person) -> tuple[Trace, ...]:
+        """Where the person stands, and how often."""
+        found = []
+        for table in self._tables():
+            rows = self._count(table, self._is_hers(table, person))
+            found.append(Trace(table.schema, table.name, rows))
+            if table.key is not None:
+                pointing = self._count(table, self._points_at(table, person))
+                found.append(Trace(table.schema, table.name, pointing, is_removed=False))
+        quarantined = sql.SQL("SELECT count(*) FROM crm_sync.quarantine q WHERE {}").format(
+            self._is_quarantined(person)
+        )
+        found.append(Trace(CONTROL_SCHEMA, "quarantine", self._number(quarantined)))
+        found += [
+            Trace(STAGING_SCHEMA, table.name, rows)
+            for table in self._tables_of([STAGING_SCHEMA])
+            if (rows := self._count(table, self._is_anywhere(table, person)))
+        ]
+        return tuple(trace for trace in found if trace.rows)
+
+    def erase(self, person: Person) -> None:
+        """Remove all of it, half-read syncs aside."""
+        for table in self._tables():
+            self.connection.execute(
+                sql.SQL("DELETE FROM {} t WHERE {}").format(
+                    table.qualified, self._is_hers(table, person)
+                )
+            )
+        self.connection.execute(
+            sql.SQL("DELETE FROM crm_sync.quarantine q WHERE {}").format(
+                self._is_quarantined(person)
+            )
+        )
+
+    def half_read(self, person: Person) -> tuple[int, ...]:
+        """Attempts whose staging tells of the person."""
+        found = {
+            int(match["run"])
+            for table in self._tables_of([STAGING_SCHEMA])
+            if (match := _STAGING_TABLE.fullmatch(table.name))
+            and self._count(table, self._is_anywhere(table, person))
+        }
+        return tuple(sorted(found))
+
+    def drop_half_read(self, sync_run_ids: Sequence[int]) -> None:
+        """Let attempts begin anew: a staging table that lacks a row is worth nothing.
+
+        Raises:
+            TransientError: one of them is at work.
+        """
+        self.connection.execute("SET LOCAL lock_timeout = '5s'")
+        try:
+            for run in sync_run_ids:
+                drop_staging(self.connection, f"sync_{run}")
+                drop_staging(self.connection, f"sync_{run}_scope")
+        except psycopg.errors.LockNotAvailable as error:
+            raise TransientError("A sync is reading this person now; try again later.") from error
+        for table in ("checkpoint", "quarantine"):
+            self.connection.execute(
+                f"DELETE FROM crm_sync.{table} WHERE sync_run_id = ANY(%s)", [list(sync_run_ids)]
+            )
+        self.connection.execute(
+            "UPDATE crm_sync.sync_run SET has_staging = false, status = 'interrupted'"
+            " WHERE sync_run_id = ANY(%s) AND status <> 'committed'",
+            [list(sync_run_ids)],
+        )
+
+    def _tables(self) -> tuple[_Table, ...]:
+        return self._tables_of(self.schemas)
+
+    def _tables_of(self, schemas: Sequence[str]) -> tuple[_Table, ...]:
+        """Tables with their text columns, and the key of those that are synced."""
+        rows = self.connection.execute(
+            "SELECT n.nspname, c.relname, array_agg(a.attname)"
+            " FILTER (WHERE a.atttypid IN ('text'::regtype, 'varchar'::regtype)),"
+            " array_agg(a.attname) FILTER (WHERE a.atttypid = 'text[]'::regtype),"
+            " min(a.attname) FILTER (WHERE a.attnum = i.indkey[0]"
+            " AND EXISTS (SELECT FROM pg_attribute b WHERE b.attrelid = c.oid"
+            " AND b.attname = '_merged_into' AND NOT b.attisdropped))"
+            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+            " LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary"
+            " WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY(%s) GROUP BY 1, 2 ORDER BY 1, 2",
+            [list(schemas)],
+        ).fetchall()
+        return tuple(
+            _Table(schema, name, tuple(texts or ()), tuple(lists or ()), key)
+            for schema, name, texts, lists, key in rows
+        )
+
+    def _ids(self, table: _Table, person: Person) -> set[str]:
+        """Ids of records about her, where the table has a key."""
+        if table.key is None:
+            return set()
+        rows = self.connection.execute(
+            sql.SQL("SELECT t.{} FROM {} t WHERE {}").format(
+                sql.Identifier(table.key), table.qualified, self._is_her_record(table, person)
+            )
+        )
+        return {str(row[0]) for row in rows}
+
+    def _ids_in_quarantine(self, person: Person) -> set[str]:
+        """Ids of rejected records with her address: they may never have reached a table."""
+        rows = self.connection.execute(
+            "SELECT q.record_id FROM crm_sync.quarantine q WHERE q.record_id IS NOT NULL AND EXISTS"
+            " (SELECT FROM jsonb_each_text(q.record) v WHERE lower(btrim(v.value)) = %s)",
+            [person.address],
+        )
+        return {str(row[0]) for row in rows}
+
+    def _is_her_record(self, table: _Table, person: Person) -> sql.Composable:
+        """By address, by key, or merged into one of hers."""
+        assert table.key is not None, "only synced tables hold records"
+        return _any(
+            [
+                self._has_address(table, person),
+                self._among(table.key, person),
+                self._among("_merged_into", person),
+            ]
+        )
+
+    def _is_hers(self, table: _Table, person: Person) -> sql.Composable:
+        """Rows to remove: her records, and what is gone and pointed at her."""
+        if table.key is None:
+            return self._is_anywhere(table, person)
+        return sql.SQL("({} OR t._deleted_at IS NOT NULL AND {})").format(
+            self._is_her_record(table, person), self._is_anywhere(table, person)
+        )
+
+    def _points_at(self, table: _Table, person: Person) -> sql.Composable:
+        return sql.SQL("{} AND NOT coalesce({}, false)").format(
+            self._is_anywhere(table, person), self._is_hers(table, person)
+        )
+
+    def _is_anywhere(self, table: _Table, person: Person) -> sql.Composable:
+        ids = sql.Literal(sorted(person.record_ids))
+        by_id = [self._among(name, person) for name in table.texts]
+        listed = [
+            sql.SQL("t.{} && {}::text[]").format(sql.Identifier(name), ids) for name in table.lists
+        ]
+        return _any([self._has_address(table, person), *by_id, *listed])
+
+    def _has_address(self, table: _Table, person: Person) -> sql.Composable:
+        if person.address is None:
+            return sql.SQL("false")
+        return _any(
+            [
+                sql.SQL("lower(btrim(t.{})) = {}").format(
+                    sql.Identifier(name), sql.Literal(person.address)
+                )
+                for name in table.texts
+            ]
+        )
+
+    @staticmethod
+    def _among(column: str, person: Person) -> sql.Composable:
+        return sql.SQL("t.{} = ANY({}::text[])").format(
+            sql.Identifier(column), sql.Literal(sorted(person.record_ids))
+        )
+
+    @staticmethod
+    def _is_quarantined(person: Person) -> sql.Composable:
+        return sql.SQL(
+            "(q.record_id = ANY({ids}::text[]) OR EXISTS (SELECT FROM jsonb_each_text(q.record) v"
+            " WHERE v.value = ANY({ids}::text[]) OR lower(btrim(v.value)) = {address}))"
+        ).format(ids=sql.Literal(sorted(person.record_ids)), address=sql.Literal(person.address))
+
+    def _count(self, table: _Table, condition: sql.Composable) -> int:
+        return self._number(
+            sql.SQL("SELECT count(*) FROM {} t WHERE {}").format(table.qualified, condition)
+        )
+
+    def _number(self, query: sql.Composed) -> int:
+        row = self.connection.execute(query).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def _any(conditions: Sequence[sql.Composable]) -> sql.Composable:
+    if not conditions:
+        return sql.SQL("false")
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(conditions))

@@ -1,0 +1,18 @@
+"""What `crm-pipeline check` finds in the house that the environment leads to.
+
+Belongs here: asking preflight. Does not belong here: what it should say (the cases).
+"""
+
+from crm_pipeline.sync.assembly import Installation
+from crm_pipeline.sync.preflight import Finding, run_preflight
+
+
+def findings() -> list[Finding]:
+    """Everything that preflight has to say now."""
+    installation = Installation.from_environment()
+    settings = installation.settings
+    connector = installation.connector(settings)
+    try:
+        return list(run_preflight(settings, connector, installation.warehouse))
+    finally:
+        connector.close()

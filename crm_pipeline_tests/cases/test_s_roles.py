@@ -1,0 +1,206 @@
+"""S11: who may do what in the warehouse, asked from PostgreSQL itself."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from crm_pipeline.sandbox.salesforce.org import SandboxOrg
+from crm_pipeline.sandbox.salesforce.people import seed_org
+from crm_pipeline.sandbox.salesforce.running import running
+from crm_pipeline.sync.reference import sync_reference_dataset
+from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.migrate import migrate
+from crm_pipeline_tests.house import House
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "own-database.md"
+OBJECTS: dict[str, Any] = {"Lead": {"fields": ["LastName", "Email", "NumberOfEmployees"]}}
+READABLE = {"salesforce.lead", "salesforce.users", "crm_sync.sync_status"}
+RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+MATRIX = """
+SELECT n.nspname || '.' || c.relname, r.name
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+     unnest(%(rights)s::text[]) r(name)
+WHERE n.nspname IN ('crm_sync', 'crm_staging', 'salesforce', 'marketing', 'public')
+AND c.relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege(%(role)s, c.oid, r.name)
+AND has_schema_privilege(%(role)s, n.oid, 'USAGE')
+"""
+
+
+def rights_of(url: str, role: str) -> set[tuple[str, str]]:
+    """Relations of ours, and what a role may do with them."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute(MATRIX, {"role": role, "rights": list(RIGHTS)})
+        return {(str(relation), str(right)) for relation, right in found}
+
+
+@dataclass
+class Split:
+    """A database whose roles were made as the page says, under names of their own."""
+
+    server: str
+    suffix: str
+
+    def name(self, word: str) -> str:
+        return f"{word}_{self.suffix}"
+
+    def url(self, role: str, database: str = "warehouse") -> str:
+        parts = urlsplit(self.server)
+        host = parts.netloc.rpartition("@")[2]
+        return parts._replace(
+            netloc=f"{self.name(role)}:...@{host}", path=f"/{self.name(database)}"
+        ).geturl()
+
+    def run(self, block: str, database: str | None = None) -> None:
+        """The page's statements, one by one, as an administrator runs them."""
+        path = self.name(database) if database else "postgres"
+        script = re.search(
+            rf"^```sql {block}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL
+        )
+        assert script
+        text = re.sub(
+            r"\b(crm_loader|crm_dagster|analyst|maria|warehouse|warehouse_dagster)\b",
+            lambda word: self.name(word[0]),
+            script[1],
+        )
+        # The group role is the server's, not this database's: the software knows it by name.
+        text = text.replace(self.name("analyst"), "analyst")
+        text = text.replace("CREATE ROLE analyst NOLOGIN;\n", "")
+        url = urlsplit(self.server)._replace(path=f"/{path}").geturl()
+        with psycopg.connect(url, autocommit=True) as connection:
+            for statement in text.split(";\n"):
+                if statement.strip():
+                    connection.execute(statement.encode())
+
+
+@pytest.fixture
+def split(database_server: str, database_url: str) -> Iterator[Split]:
+    del database_url  # its template's migration has made the role analyst
+    made = Split(database_server, uuid4().hex[:8])
+    try:
+        made.run("roles")
+        made.run("schemas", "warehouse")
+        made.run("person", "warehouse")
+        yield made
+    finally:
+        with psycopg.connect(database_server, autocommit=True) as connection:
+            for database in ("warehouse", "warehouse_dagster"):
+                name = made.name(database)
+                connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+            for role in ("crm_loader", "crm_dagster", "maria"):
+                connection.execute(f"DROP ROLE IF EXISTS {made.name(role)}".encode())
+
+
+@pytest.fixture
+def org() -> Iterator[SandboxOrg]:
+    org = SandboxOrg()
+    seed_org(org, records=40)
+    yield org
+    org.close()
+
+
+@pytest.fixture
+def house(
+    split: Split, org: SandboxOrg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[House]:
+    """A house whose engine is the loader and nobody else, after syncs of every kind."""
+    with running(org) as served:
+        made = House(org, served, tmp_path, split.url("crm_loader"), monkeypatch)
+        made.configure(version=1, objects=OBJECTS, marketing={"enabled": False})
+        made.full()
+        lead = org.create("Lead", {"LastName": "Doe", "Company": "Acme"})
+        made.sync()
+        with made.engine() as engine:
+            engine.sync_record("Lead", lead, run_id="by hand")
+            sync_reference_dataset(engine, "users", run_id="users")
+        made.assert_in_step("Lead")
+        yield made
+
+
+def test_s11_analysts_read_what_is_published_and_nothing_else(house: House, split: Split) -> None:
+    house.execute("CREATE TABLE crm_staging.sync_99 AS SELECT * FROM salesforce.lead")
+    for role in ("analyst", split.name("maria")):
+        allowed = rights_of(split.url("crm_loader"), role)
+        assert {right for _, right in allowed} == {"SELECT"}
+        assert {relation for relation, _ in allowed} == READABLE
+
+
+def test_s11_what_is_not_published_is_refused_to_a_person(house: House, split: Split) -> None:
+    assert house.query("SELECT count(*) FROM salesforce.lead") != [(0,)]
+    with psycopg.connect(split.url("maria"), autocommit=True) as maria:
+        assert maria.execute("SELECT count(*) > 0 FROM lead").fetchone() == (True,)
+        assert maria.execute("SELECT status FROM crm_sync.sync_status").fetchall()
+        for statement in (
+            "SELECT * FROM crm_sync.quarantine",
+            "SELECT * FROM crm_sync.sync_run",
+            "SELECT * FROM crm_sync.object_state",
+            "CREATE TABLE crm_staging.mine ()",
+            "CREATE TABLE salesforce.mine ()",
+            "CREATE TABLE public.mine ()",
+            "CREATE SCHEMA mine",
+            "CREATE TEMPORARY TABLE mine ()",
+            "COPY lead TO PROGRAM 'cat'",
+            "SET ROLE crm_loader",
+        ):
+            with pytest.raises(psycopg.Error):
+                maria.execute(statement.encode())
+        maria.execute("SET default_transaction_read_only = off")
+        for statement in ("DELETE FROM lead", "UPDATE lead SET email = NULL", "TRUNCATE lead"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                maria.execute(statement.encode())
+
+
+def test_s11_a_person_has_a_timeout_and_a_search_path_of_her_own(split: Split) -> None:
+    with psycopg.connect(split.url("maria")) as maria:
+        shown = {
+            name: maria.execute(f"SHOW {name}".encode()).fetchone()
+            for name in ("statement_timeout", "search_path", "default_transaction_read_only")
+        }
+    assert shown == {
+        "statement_timeout": ("5min",),
+        "search_path": ("salesforce, marketing",),
+        "default_transaction_read_only": ("on",),
+    }
+
+
+def test_s11_the_loader_makes_no_schema_role_or_database(house: House, split: Split) -> None:
+    assert house.query("SELECT count(*) FROM crm_sync.sync_run WHERE status = 'failed'") == [(0,)]
+    with psycopg.connect(split.url("crm_loader"), autocommit=True) as loader:
+        for statement in ("CREATE SCHEMA mine", "CREATE ROLE mine", "CREATE DATABASE mine"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                loader.execute(statement.encode())
+
+
+def test_s11_dagster_cannot_reach_the_warehouse_nor_people_dagster(split: Split) -> None:
+    with psycopg.connect(split.url("crm_dagster", "warehouse_dagster")) as own:
+        own.execute("CREATE TABLE public.runs ()")
+    for role, database in (("crm_dagster", "warehouse"), ("maria", "warehouse_dagster")):
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            psycopg.connect(split.url(role, database))
+
+
+def test_s11_our_own_sessions_look_up_nothing_by_a_path_that_others_can_fill(
+    database_url: str,
+) -> None:
+    with psycopg.connect(database_url) as attacker:
+        attacker.execute("CREATE FUNCTION public.now() RETURNS timestamptz LANGUAGE sql AS"
+                         " $$ SELECT 'infinity'::timestamptz $$")  # fmt: skip
+        attacker.execute("CREATE TABLE public.lease ()")
+    with Warehouse(database_url).connect() as connection:
+        assert connection.execute("SHOW search_path").fetchone() == ("pg_catalog",)
+        assert connection.execute("SELECT isfinite(now())").fetchone() == (True,)
+        assert connection.execute("SELECT to_regclass('lease')").fetchone() == (None,)
+
+
+def test_s11_the_first_migration_lets_analysts_read_and_does_it_once_more_without_harm(
+    empty_database_url: str,
+) -> None:
+    for _ in range(2):
+        migrate(empty_database_url)
+    assert rights_of(empty_database_url, "analyst") == {("crm_sync.sync_status", "SELECT")}
