@@ -260,7 +260,7 @@ def test_e14_d13_what_bulk_refuses_lands_by_rest_with_equal_rows(by: House) -> N
     settle(by, "auto")
     refusal = error_body("INVALIDENTITY", "Entity 'Lead' is not supported by the Bulk API.")
     befall(by, Fault("status", path="*/jobs/query", status=400, body=refusal, times=0))
-    by.served.server.settings.query_timeout_above = 200
+    by.served.server.settings.query_timeout_rows = 200
     outcome = by.full()["Lead"]
     assert outcome.transport_reason == "REST: Bulk does not read Lead"
     assert by.table("Lead") == by_bulk
@@ -271,7 +271,7 @@ def test_a12_an_object_that_neither_rest_nor_bulk_finishes_is_read_in_portions(
     by: House, finished: int
 ) -> None:
     # The records filter is what makes it slow, and it is skewed: most of it lies at one end.
-    by.served.server.settings.query_timeout_above = finished
+    by.served.server.settings.query_timeout_rows = finished
     by.served.server.jobs.fail_next = "QUERY_TIMEOUT: running for too long"
     outcome = by.full()["Lead"]
     assert outcome.transport_reason == "REST: Bulk ran out of time"
@@ -285,7 +285,7 @@ def test_a12_many_changes_in_one_second_are_read_in_portions(by: House) -> None:
         by.org.update("Lead", row["Id"], {"Company": "Same second"})
     by.org.clock.advance(3600)
     settle(by, "rest")
-    by.served.server.settings.query_timeout_above = 30
+    by.served.server.settings.query_timeout_rows = 30
     assert by.sync_once("Lead").updated == 150
     by.assert_in_step()
 
@@ -329,7 +329,7 @@ def test_e18_a_window_of_read_only_maintenance_stops_no_sync(by: House) -> None:
             for method in ("POST", "PATCH", "PUT", "DELETE")
         ),
     )
-    by.served.server.settings.query_timeout_above = 200
+    by.served.server.settings.query_timeout_rows = 200
     outcome = by.full()["Lead"]
     assert "read-only for maintenance" in outcome.transport_reason
     by.assert_in_step()
