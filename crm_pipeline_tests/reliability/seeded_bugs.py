@@ -195,8 +195,8 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "what came by another path is called gone",
         "warehouse/merge.py",
-        '"t._deleted_at IS NULL AND {is_untouched}"',
-        '"t._deleted_at IS NULL AND ({is_untouched} OR true)"',
+        "WHEN s.{key} IS NULL THEN t._deleted_at IS NULL AND {is_untouched}",
+        "WHEN s.{key} IS NULL THEN t._deleted_at IS NULL AND ({is_untouched} OR true)",
         _RARE,
         "not_buried_by_an_older",
     ),
@@ -243,8 +243,8 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "staging is not counted before the merge",
         "sync/merge_path.py",
-        "        if not is_whole:",
-        "        if is_whole is None:",
+        "count is not None and staging.staged_count(connection, table) != count",
+        "count is not None and staging.staged_count(connection, table) < 0",
         _RARE,
         "f2_staging",
     ),
