@@ -77,7 +77,7 @@ def _full_before(lab_: Lab) -> None:
 
 def _purged(lab_: Lab) -> None:
     _full_before(lab_)
-    edits.purge(lab_.org, "Lead", edits.ids(lab_.org, "Lead", "WHERE Is_Target__c = true")[-3:])
+    edits.purge(lab_.org, "Lead", edits.ids(lab_.org, "Lead", "WHERE Is_Target__c = true")[50:53])
 
 
 def _filled(lab_: Lab) -> None:
@@ -95,7 +95,7 @@ def _drifted(lab_: Lab) -> None:
         connection.execute(
             "UPDATE salesforce.lead SET company = 'Tampered' WHERE id = ANY(%s)", [targets[1:4]]
         )
-    edits.purge(lab_.org, "Lead", targets[-3:])
+    edits.purge(lab_.org, "Lead", targets[50:53])
     lab_.org.clock.advance(2 * OVERLAP_SECONDS)
 
 
@@ -278,7 +278,7 @@ class Matrix:
             connection.execute("UPDATE crm_sync.lease SET expires_at = now() - interval '1 s'")
             connection.execute(  # attempts by hand are nobody's after an hour
                 "UPDATE crm_sync.sync_run SET started_at = started_at - interval '2 h'"
-                " WHERE status <> 'committed'"
+                " WHERE status <> 'committed' AND mode = 'record'"
             )
         wrong += self._recovered(copy, blow)
         orphans = self._orphans()

@@ -25,6 +25,7 @@ _STAGING = "integration/warehouse/test_staging.py"
 _LEASE = "integration/warehouse/test_lease.py"
 _GONE = "cases/test_b_disappearance.py"
 _HONEST = "cases/test_o_honesty.py"
+_PAIRS = "reliability/test_metamorphic.py"
 _CRASH = "reliability/test_crash_matrix.py"
 _PATIENCE_SECONDS = 240
 _TESTS_FAILED = 1
@@ -64,8 +65,8 @@ BUGS: tuple[Bug, ...] = (
         "sync/reading.py",
         "read_started_at or self.source.server_time()",
         'read_started_at or __import__("datetime").datetime.now(__import__("datetime").UTC)',
-        _HONEST,
-        "o2",
+        _PAIRS,
+        "two_ways and small",
     ),
     Bug(
         "> for >= at the watermark",
@@ -141,8 +142,8 @@ BUGS: tuple[Bug, ...] = (
         "warehouse/staging.py",
         ", FORCE_NULL ({columns}))",
         ")",
-        _STAGING,
-        "d2",
+        _SYNC,
+        "cell_by_cell",
     ),
     Bug(
         "the stamp guard is gone",
@@ -193,12 +194,12 @@ BUGS: tuple[Bug, ...] = (
         "in_quarantine",
     ),
     Bug(
-        "what came by another path is called gone",
-        "warehouse/merge.py",
-        '"t._deleted_at IS NULL AND {is_untouched}"',
-        '"t._deleted_at IS NULL AND ({is_untouched} OR true)"',
-        _RARE,
-        "not_buried_by_an_older",
+        "consent to a disappearance is never used up",
+        "warehouse/disappearance.py",
+        "CASE WHEN %(used)s THEN NULL ELSE accepted_disappearance END",
+        "CASE WHEN %(used)s THEN accepted_disappearance ELSE accepted_disappearance END",
+        _GONE,
+        "b10_consent",
     ),
     Bug(
         "nobody looks beyond the filter",
@@ -217,12 +218,12 @@ BUGS: tuple[Bug, ...] = (
         "b1",
     ),
     Bug(
-        "the log of deletions is not asked",
-        "sync/plan.py",
-        "return is_partial and crm_object.deleted_field is None and crm_object.has_delete_log",
-        "return is_partial and crm_object is None",
+        "what the log of deletions knows is called invisible",
+        "warehouse/merge.py",
+        "WHEN o._is_gone OR {gone} THEN 'deleted'",
+        "WHEN {gone} THEN 'deleted'",
         _GONE,
-        "without_a_bin",
+        "b2_a_record",
     ),
     Bug(
         "a long silence is like a short one",
@@ -243,18 +244,18 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "staging is not counted before the merge",
         "sync/merge_path.py",
-        "        if not is_whole:",
-        "        if is_whole is None:",
+        "count is not None and staging.staged_count(connection, table) != count",
+        "count is not None and staging.staged_count(connection, table) < 0",
         _RARE,
         "f2_staging",
     ),
     Bug(
-        "emptied staging is gone on with",
+        "a resumed read forgets when it began",
         "sync/reading.py",
-        "if staging.staged_count(connection, attempt.staging_table) != landed.records:",
-        "if landed.records < 0:",
-        _STOPPED,
-        "f2_unlogged",
+        "read_started_at = attempt.read_started_at if resume else None",
+        "read_started_at = None",
+        _RARE,
+        "f7_a_record_deleted",
     ),
     Bug(
         "jobs of failed syncs are left in the CRM",

@@ -66,3 +66,6 @@ def test_a_heartbeat_keeps_the_lease_beyond_its_seconds(bench: Bench) -> None:
             threading.Event().wait(0.05)
             with bench.warehouse.connect() as connection:
                 lease.prove(connection)
+        rival = held_lease(bench.warehouse, "Lead", owner="b", mode=SyncMode.FULL)
+        with pytest.raises(LeaseBusy), rival:
+            pass
