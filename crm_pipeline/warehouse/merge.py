@@ -205,17 +205,9 @@ def _update(sides: Sides) -> sql.Composed:
         " _restored_at = CASE WHEN t._deleted_at IS NULL THEN t._restored_at ELSE now() END,"
         " _deleted_at = NULL, _vanished = NULL, _merged_into = NULL"
         " FROM {source} s WHERE {same_key} AND {lives} AND {is_not_older}"
-        # A record that was merely not found has no stamp of its end, only one of its last life.
-        " AND CASE WHEN t._vanished = {not_visible} THEN {is_untouched}"
-        " WHEN t._deleted_at IS NOT NULL THEN {is_newer} OR {is_untouched}"
+        " AND CASE WHEN t._deleted_at IS NOT NULL THEN {is_untouched} OR {is_after_its_end}"
         " ELSE ({old}) IS DISTINCT FROM ({new}) OR t._synced_at = '-infinity' END"
-    ).format(
-        sets=sides.sets(),
-        not_visible=sql.Literal(Vanished.NOT_VISIBLE.value),
-        old=sides.row("t"),
-        new=sides.row("s"),
-        **sides.names,
-    )
+    ).format(sets=sides.sets(), old=sides.row("t"), new=sides.row("s"), **sides.names)
 
 
 def _insert(sides: Sides) -> sql.Composed:

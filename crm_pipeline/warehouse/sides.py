@@ -41,6 +41,7 @@ class Sides:
             "is_untouched": self.is_untouched,
             "is_not_older": self.is_not_older,
             "is_newer": self.is_newer,
+            "is_after_its_end": self.is_after_its_end,
             "lives": self.lives,
         }
 
@@ -67,6 +68,19 @@ class Sides:
         if self.shape.stamp_column is None:
             return sql.SQL("false")
         return sql.SQL("coalesce(t.{0} < s.{0}, false)").format(
+            sql.Identifier(self.shape.stamp_column)
+        )
+
+    @property
+    def is_after_its_end(self) -> sql.Composable:
+        """Younger than a tombstone that carries the stamp of its record's end, as a bin's do.
+
+        Any other tombstone still has the stamp of a version, and what was read before the record
+        went may be younger than that.
+        """
+        if self.shape.stamp_column is None:
+            return sql.SQL("false")
+        return sql.SQL("(t._deleted_at = t.{0} AND t.{0} < s.{0})").format(
             sql.Identifier(self.shape.stamp_column)
         )
 

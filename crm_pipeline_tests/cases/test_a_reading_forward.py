@@ -354,14 +354,28 @@ def test_a5_a_record_removed_for_good_between_two_pages_makes_the_read_begin_ane
         {"kind": "drop_records", "nth": 2, "records": 7},
         {"kind": "early_end"},
         {"kind": "wrong_count"},
-        {"kind": "duplicate_records", "instead": True, "nth": 2},
     ],
     ids=lambda lie: "-".join(map(str, lie.values())),
 )
 def test_a14_a15_a_page_that_lies_is_seen_through_or_never_committed(
     paged: House, transport: str, mode: SyncMode, lie: dict[str, object]
 ) -> None:
-    house = paged
+    assert_no_lie_is_committed(paged, transport, mode, lie)
+
+
+@pytest.mark.parametrize("transport", ["rest", "bulk"])
+@pytest.mark.parametrize("mode", [SyncMode.FULL, SyncMode.DIFFERENTIAL])
+def test_a15_a_record_doubled_in_the_place_of_another_is_never_committed(
+    paged: House, transport: str, mode: SyncMode
+) -> None:
+    lie = {"kind": "duplicate_records", "instead": True, "nth": 2}
+    assert_no_lie_is_committed(paged, transport, mode, lie)
+
+
+def assert_no_lie_is_committed(
+    house: House, transport: str, mode: SyncMode, lie: dict[str, object]
+) -> None:
+    """However often a page lies, the table is as it was or as it should be."""
     only_leads(house, transport)
     house.monkeypatch.setattr(org_rest, "_BATCH_SIZE", 40)
     new_leads(house, 100)
@@ -374,6 +388,8 @@ def test_a14_a15_a_page_that_lies_is_seen_through_or_never_committed(
             house.sync(mode, "Lead")
         except CrmPipelineError:
             assert (watermark(house), house.table("Lead")) == (before, table)
+        else:
+            house.assert_in_step()
         faults.clear()
         faults.script([{**lie, "path": path}])
         with contextlib.suppress(CrmPipelineError):
@@ -461,7 +477,7 @@ def test_a17_a_page_that_was_read_before_a_record_was_synced_by_hand_does_not_tu
     if change == "edited":
         assert house.table("Lead")[one]["company"] == "New"
     else:
-        assert mark_of(house, one) == ("deleted" if change == "deleted" else "not_visible")
+        assert mark_of(house, one) == "deleted"
     pass_time(house)
     house.sync_once("Lead")
     house.assert_in_step()

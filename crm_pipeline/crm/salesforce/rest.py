@@ -60,7 +60,8 @@ class Answer:
 class RestPage:
     """A page that is already here.
 
-    Its key is the last id and the number of records up to it: `00Q...AAA+4000`.
+    Its key is the last id, the number of records up to it, and of how many if that is known:
+    `00Q...AAA+4000/4500`. So what was announced once is not forgotten by whoever goes on.
     """
 
     key: str
@@ -136,9 +137,8 @@ class RestRead:
         self._queries = queries
         self._request = request
         self._writer = RowWriter(request.crm_object, names)
-        self._last_id, self._count = _position(resume)
+        self._last_id, self._count, self._announced = _position(resume)
         self._limit = PORTIONS[0] if in_portions else None
-        self._announced: int | None = None
         self._begun_at = self._count
         self._is_short = False
         self._previous_ids: frozenset[str] = frozenset()
@@ -205,7 +205,8 @@ class RestRead:
         self._previous_ids = ids
         self._last_id = str(records[-1][id_field])
         self._count += len(records)
-        key = f"{self._last_id}+{self._count}"
+        of = "" if self._announced is None else f"/{self._announced}"
+        key = f"{self._last_id}+{self._count}{of}"
         return RestPage(key, self._request.fields, len(records), replaced, rows)
 
     def _after(self, answer: Answer) -> Answer | None:
@@ -284,11 +285,12 @@ def _answer(body: bytes) -> Answer:
     raise TransientError("Salesforce answered a query without records; it is tried again.")
 
 
-def _position(resume: ResumePoint | None) -> tuple[str | None, int]:
-    """Behind which id to go on, and how many records lie before it."""
+def _position(resume: ResumePoint | None) -> tuple[str | None, int, int | None]:
+    """Behind which id to go on, how many records lie before it, and of how many announced."""
     if resume is None or not resume.landed_keys:
-        return None, 0
-    last_id, _, count = resume.landed_keys[-1].partition("+")
+        return None, 0, None
+    last_id, _, place = resume.landed_keys[-1].partition("+")
+    count, _, announced = place.partition("/")
     if resume.token != TOKEN or not count.isdigit():
         raise ReadExpired("The stored position is not one of a REST read; the object is read anew.")
-    return last_id, int(count)
+    return last_id, int(count), int(announced) if announced.isdigit() else None
