@@ -120,7 +120,7 @@ def refusal_of(error: psycopg.OperationalError) -> str:
     A host that cannot be found and a port that is none are not repeated: where somebody forgot to
     write the @ in a password as %40, they are the rest of the password.
     """
-    reason = str(error).strip().splitlines()[-1]
+    reason = str(error).strip().splitlines()[0]
     if re.search("resolve host|translate host|invalid", reason):
         return re.sub("(['\"]).*\\1", "…", reason)
     return reason

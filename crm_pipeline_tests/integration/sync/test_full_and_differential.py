@@ -210,8 +210,8 @@ def test_parity_is_explained_while_the_org_lives_and_a_fault_when_rows_are_missi
 ) -> None:
     house.full("Lead")
     with house.engine() as engine:
-        assert engine.count_parity("Lead").is_in_step
+        assert engine.inspector.count_parity("Lead").is_in_step
         house.org.create("Lead", {"LastName": "New", "Company": "C"})
-        assert engine.count_parity("Lead").is_in_step
+        assert engine.inspector.count_parity("Lead").is_in_step
         house.execute("DELETE FROM salesforce.lead WHERE _modstamp < now() - interval '1 day'")
-        assert not engine.count_parity("Lead").is_in_step
+        assert not engine.inspector.count_parity("Lead").is_in_step

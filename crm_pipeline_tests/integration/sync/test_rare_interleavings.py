@@ -703,7 +703,7 @@ def test_the_ledger_of_a_resumed_full_sync_does_not_say_that_the_watermark_went_
     house.sync_once("Lead")
     outcome = house.full()["Lead"]
     with house.engine() as engine:
-        assert engine.watermark("Lead") == outcome.watermark_after
+        assert engine.inspector.watermark("Lead") == outcome.watermark_after
 
 
 # More of the two halves, of types and of odd pages
