@@ -156,8 +156,7 @@ class PageLander:
                     )
                 )
 
-        with pages.stopped_by_errors():
-            _side_by_side(pages.stopping_on_error(drain), streams, attempt.object_name)
+        _side_by_side(pages, drain, streams, attempt.object_name)
         with self.warehouse.connect() as connection:
             return ledger.landed_pages(connection, attempt)
 
@@ -255,40 +254,6 @@ class _Counter:
             return self._value
 
 
-def _side_by_side(work: Callable[[], None], streams: int, name: str) -> None:
-    """Do the same work in several threads, and wait for all of them.
-
-    Whoever interrupts us (Ctrl-C, SIGTERM, a cancelled run) waits for a page that hangs no longer
-    than `PATIENCE_SECONDS`. The threads do not keep the process alive, and what one of them might
-    still land is whole: a page comes with its checkpoint or not at all.
-    """
-    futures: list[Future[None]] = []
-    for number in range(streams):
-        future: Future[None] = Future()
-        threading.Thread(
-            target=_settle, args=(future, work), name=f"{name} {number}", daemon=True
-        ).start()
-        futures.append(future)
-    try:
-        for future in futures:
-            future.result()
-    except Exception:
-        wait(futures)
-        raise
-    except BaseException:
-        wait(futures, timeout=PATIENCE_SECONDS)
-        raise
-
-
-def _settle(future: Future[None], work: Callable[[], None]) -> None:
-    try:
-        work()
-    except BaseException as error:
-        future.set_exception(error)
-    else:
-        future.set_result(None)
-
-
 class _SharedPages:
     """One iterator of pages for several threads; the first error stops all of them."""
 
@@ -320,3 +285,39 @@ class _SharedPages:
                 work()
 
         return guarded
+
+
+def _side_by_side(pages: _SharedPages, drain: Callable[[], None], streams: int, name: str) -> None:
+    """Drain the pages in several threads, and wait for all of them.
+
+    Whoever interrupts us (Ctrl-C, SIGTERM, a cancelled run) waits for a page that hangs no longer
+    than `PATIENCE_SECONDS`. The threads do not keep the process alive, and what one of them might
+    still land is whole: a page comes with its checkpoint or not at all.
+    """
+    work = pages.stopping_on_error(drain)
+    futures: list[Future[None]] = []
+    for number in range(streams):
+        future: Future[None] = Future()
+        threading.Thread(
+            target=_settle, args=(future, work), name=f"{name} {number}", daemon=True
+        ).start()
+        futures.append(future)
+    try:
+        with pages.stopped_by_errors():
+            for future in futures:
+                future.result()
+    except Exception:
+        wait(futures)
+        raise
+    except BaseException:
+        wait(futures, timeout=PATIENCE_SECONDS)
+        raise
+
+
+def _settle(future: Future[None], work: Callable[[], None]) -> None:
+    try:
+        work()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(None)
