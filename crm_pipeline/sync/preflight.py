@@ -260,7 +260,7 @@ def _calculated(selection: ObjectSelection) -> Iterator[Finding]:
             Severity.NOTICE,
             selection.name,
             f"{listed(found)} change without the record being marked as changed.",
-            "Full syncs refresh them; differentials only see them when the record changes too.",
+            "The refresh reads them once a day by itself; differentials only with the record.",
         )
 
 

@@ -4,7 +4,7 @@ Belongs here: asking preflight. Does not belong here: what it should say (the ca
 """
 
 from crm_pipeline.sync.assembly import Installation
-from crm_pipeline.sync.preflight import Finding, run_preflight
+from crm_pipeline.sync.preflight import Finding, Severity, run_preflight
 
 
 def findings() -> list[Finding]:
@@ -16,3 +16,12 @@ def findings() -> list[Finding]:
         return list(run_preflight(settings, connector, installation.warehouse))
     finally:
         connector.close()
+
+
+def notices() -> list[Finding]:
+    """What it wants a person to know, besides rights that the user does not need."""
+    return [
+        found
+        for found in findings()
+        if found.severity is Severity.NOTICE and "no sync needs that" not in found.sentence
+    ]

@@ -13,7 +13,7 @@ from crm_pipeline.sandbox.salesforce.schema import PicklistValue
 from crm_pipeline.sync.preflight import Severity
 from crm_pipeline.sync.reading import PageLander
 from crm_pipeline.sync.reference import sync_reference_dataset
-from crm_pipeline_tests.cases.checking import findings
+from crm_pipeline_tests.cases.checking import findings, notices
 from crm_pipeline_tests.cases.things import (
     an_object,
     field,
@@ -180,7 +180,7 @@ def test_c9_long_text_streams_binary_is_refused_by_name_and_a_mask_is_flagged(
     said = {f.severity: f.sentence + f.remedy for f in findings()}
     assert "`Photo__c` (base64) cannot be stored" in said[Severity.PROBLEM]
     map_things(house, "F__c", "Long__c", "Secret__c", transport=transport)
-    (notice,) = [f for f in findings() if f.severity is Severity.NOTICE]
+    (notice,) = notices()
     assert "`Secret__c` may arrive masked" in notice.sentence
     assert "View Encrypted Data" in notice.remedy
     house.full()
@@ -202,10 +202,10 @@ def test_c3_a_field_that_arrives_masked_is_told_before_and_is_exact_again_afterw
     house: House,
 ) -> None:
     house.org.mask_field("Thing__c", "F__c")
-    (notice,) = [f for f in findings() if f.severity == "notice"]
+    (notice,) = notices()
     assert "`F__c` may arrive masked" in notice.sentence
     house.org.catalogue.show_field("Thing__c", "F__c")
-    assert not [f for f in findings() if f.severity == "notice"]
+    assert not notices()
     house.full()
     house.assert_in_step()
 

@@ -10,7 +10,7 @@ import pytest
 from crm_pipeline.config.load import load_settings
 from crm_pipeline.errors import ConfigurationError
 from crm_pipeline.model.sync import SyncMode
-from crm_pipeline_tests.cases.checking import findings
+from crm_pipeline_tests.cases.checking import findings, notices
 from crm_pipeline_tests.cases.things import (
     an_object,
     field,
@@ -93,7 +93,7 @@ def test_c10_nine_hundred_fields_are_synced_and_the_width_of_a_row_is_told_befor
     one = house.org.create("Thing__c", {"Name": "wide"})
     put(house, one, **{name: f"{n:->40}" for n, name in enumerate(names)})
     map_things(house, "F__c", *names, transport=transport)
-    (notice,) = [f for f in findings() if f.severity == "notice"]
+    (notice,) = notices()
     assert "903 mapped fields is wider than a row of PostgreSQL" in notice.sentence
     assert "`objects.Thing__c.fields`" in notice.remedy
     outcome = house.full(restart=True)["Thing__c"]
