@@ -250,6 +250,7 @@ def suite(
             text=True,
             check=False,
         )
+        _tell([line for line in done.stdout.splitlines() if line.startswith("FAILED")])
         last = done.stdout.strip().splitlines()[-1].strip("= ")
         result = re.sub(r", \d+ deselected| in .*", "", last)
         ran = f"the tests of {shown}"
