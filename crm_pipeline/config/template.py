@@ -45,6 +45,10 @@ differential:
   # Minutes that each read looks back, for changes that commit late.
   overlap_minutes: 15
 
+refresh:
+  # Minutes between reads of calculated fields, which change without a sign of it.
+  interval_minutes: 1440
+
 # Per object, beside its fields:
 #   enabled: false                  to leave it alone
 #   table: other_name               instead of the object's name in lower case
@@ -65,6 +69,11 @@ marketing:
   # People, consent, scores, touches and audiences, built by dbt.
   enabled: true
   target_schema: marketing
+
+retention:
+  # Days for which finished runs are kept in Dagster, and rows in the ledger.
+  runs_days: 30
+  ledger_days: 90
 """
 
 

@@ -60,7 +60,7 @@ def _check(
 
 def row_count_parity(engine: SyncEngine, object_name: str) -> dg.AssetCheckResult:
     """The CRM's count beside ours; changes that no differential has read yet explain a gap."""
-    parity = engine.count_parity(object_name)
+    parity = engine.inspector.count_parity(object_name)
     return dg.AssetCheckResult(
         passed=parity.is_in_step,
         description=parity.sentence,
@@ -74,7 +74,7 @@ def row_count_parity(engine: SyncEngine, object_name: str) -> dg.AssetCheckResul
 
 def unique_ids(engine: SyncEngine, object_name: str) -> dg.AssetCheckResult:
     """The key forbids it; here everybody sees that it holds."""
-    duplicates = engine.count_duplicate_ids(object_name)
+    duplicates = engine.inspector.count_duplicate_ids(object_name)
     return dg.AssetCheckResult(
         passed=duplicates == 0,
         description=f"{object_name}: {duplicates} ids stand in more than one row.",
@@ -87,7 +87,7 @@ def no_alerts(engine: SyncEngine, object_name: str) -> dg.AssetCheckResult:
     found = [
         a for a in read_alerts(engine.warehouse, engine.settings) if a.object_name == object_name
     ]
-    watermark = engine.watermark(object_name)
+    watermark = engine.inspector.watermark(object_name)
     complete = f"complete up to {watermark:%Y-%m-%d %H:%M} UTC" if watermark else "not there yet"
     return dg.AssetCheckResult(
         passed=not found,

@@ -10,8 +10,10 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster import DagsterInstance
 
+from crm_pipeline.defs.failures import told_as_failure
 from crm_pipeline.defs.names import HOUSEKEEPING
 from crm_pipeline.defs.resources import CrmResource
+from crm_pipeline.warehouse.retention import prune_ledger
 
 _BATCH = 100
 _MOST_AT_ONCE = 5_000
@@ -40,21 +42,28 @@ def build_housekeeping() -> dg.Definitions:
 def _housekeeping_job() -> dg.JobDefinition:
     @dg.op(description="Deletes finished runs that are older than `retention.runs_days`.")
     def prune_old_runs(context: dg.OpExecutionContext, crm: CrmResource) -> None:
-        days = crm.settings().retention.runs_days
-        before = datetime.now(UTC) - timedelta(days=days)
+        before = datetime.now(UTC) - timedelta(days=crm.settings().retention.runs_days)
         deleted = prune_runs(context.instance, before)
         context.log.info("%d runs from before %s UTC deleted.", deleted, f"{before:%Y-%m-%d %H:%M}")
+
+    @dg.op(description="Deletes rows of the ledger that are older than `retention.ledger_days`.")
+    def prune_old_ledger_rows(context: dg.OpExecutionContext, crm: CrmResource) -> None:
+        with told_as_failure(context):
+            deleted = prune_ledger(crm.warehouse(), days=crm.settings().retention.ledger_days)
+        context.log.info("%d rows of the ledger deleted.", deleted)
 
     @dg.job(
         name=HOUSEKEEPING,
         description=(
-            "Deletes runs, events and logs that are older than the settings say. Tables of the CRM "
-            "and watermarks are not touched, and the newest run of every job stays."
+            "Deletes runs, events, logs and ledger rows that are older than the settings say. "
+            "Tables of the CRM and watermarks are not touched, and the newest run of every job and "
+            "the newest row of every kind of sync stay."
         ),
         executor_def=dg.in_process_executor,
     )
     def housekeeping() -> None:
         prune_old_runs()
+        prune_old_ledger_rows()
 
     return housekeeping
 

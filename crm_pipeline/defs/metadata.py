@@ -90,7 +90,7 @@ def table_metadata(engine: SyncEngine, object_name: str, outcome: SyncOutcome) -
     if outcome.watermark_before is None:
         # Exact and free where the table was new; a count of a large table would cost seconds.
         found["dagster/row_count"] = outcome.inserted
-    rows = engine.preview(object_name, rows=PREVIEW_ROWS)
+    rows = engine.inspector.preview(object_name, rows=PREVIEW_ROWS)
     if rows:
         found["preview"] = preview(rows)
     return found

@@ -14,7 +14,7 @@ from crm_pipeline.errors import ReadExpired
 from crm_pipeline.sync.plan import SyncPlan
 from crm_pipeline.sync.questions import batched
 from crm_pipeline.sync.reading import PageLander
-from crm_pipeline.warehouse import ledger, merge, scope
+from crm_pipeline.warehouse import comparison, ledger, scope
 
 IDS_TO_ASK_FOR = 2_000
 DELETIONS_FORGOTTEN_AFTER = timedelta(days=15)
@@ -56,7 +56,7 @@ def look_after(
     with lander.warehouse.connect() as connection:
         absent: list[str] = []
         if plan.counts_everything:
-            absent = merge.absent_ids(connection, attempt)
+            absent = comparison.absent_ids(connection, attempt)
             scope.create_scope(connection, plan.shape.narrowed(), attempt.scope_table)
         if not absent and not scope.has_not_found(connection, attempt.scope_table):
             return

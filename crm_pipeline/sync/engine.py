@@ -3,22 +3,21 @@
 Every mode takes the one way (merge_path.py) under the object's lease; a mode only says which
 records are read and what it means that one is missing (plan.py).
 
-Belongs here: the verbs that Dagster and the CLI call. Does not belong here: the way itself, SQL
-(warehouse/), a CRM's protocol (crm/), and anything of Dagster.
+Belongs here: the verbs that Dagster and the CLI call. Does not belong here: the way itself, looking
+at tables (inspection.py), SQL (warehouse/), a CRM's protocol (crm/), and anything of Dagster.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import psycopg
 import stamina
-from psycopg import sql
 
 from crm_pipeline.config.fingerprint import selection_fingerprint
 from crm_pipeline.config.settings import Settings
-from crm_pipeline.crm.port import CrmConnector, ReadRequest, RecordSource
+from crm_pipeline.crm.port import CrmConnector, RecordSource
 from crm_pipeline.errors import (
     CrmPipelineError,
     Interrupted,
@@ -27,18 +26,17 @@ from crm_pipeline.errors import (
     ReadExpired,
     WrongOrganization,
 )
-from crm_pipeline.model.objects import ObjectSelection, ValueType
-from crm_pipeline.model.sync import Parity, Progress, SyncMode, SyncOutcome
+from crm_pipeline.model.objects import ObjectSelection
+from crm_pipeline.model.sync import Progress, SyncMode, SyncOutcome
 from crm_pipeline.sync.absence import DELETIONS_FORGOTTEN_AFTER
+from crm_pipeline.sync.inspection import Inspector
 from crm_pipeline.sync.merge_path import Committed, MergePath
 from crm_pipeline.sync.plan import SyncPlan
 from crm_pipeline.sync.planning import Planner
 from crm_pipeline.sync.reading import Report
-from crm_pipeline.sync.selection import chosen_object, select_object
-from crm_pipeline.warehouse import disappearance, ledger, tables
+from crm_pipeline.warehouse import disappearance, ledger
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease, held_lease, running_syncs
-from crm_pipeline.warehouse.schema import table_shape
 
 _YIELD_TO_FULL_SYNCS = (SyncMode.DIFFERENTIAL, SyncMode.RECONCILE, SyncMode.REFRESH)
 
@@ -78,7 +76,7 @@ class SyncEngine:
             require_enabled,
         )
         self._planned: dict[tuple[str, SyncMode, str], SyncPlan] = {}
-        self._open_columns: dict[str, frozenset[str]] = {}
+        self.inspector = Inspector(settings, connector, warehouse)
         self._is_own_organization = False
 
     def require_own_organization(self) -> None:
@@ -226,64 +224,6 @@ class SyncEngine:
         """
         return disappearance.accept(self.warehouse, object_name)
 
-    def preview(self, object_name: str, *, rows: int = 5) -> list[Mapping[str, object]]:
-        """The rows written last, for an orchestrator's pages; empty before the first full sync.
-
-        Free text is cut to its first letter: those pages and their database are open to more people
-        than the tables are. Ids, options, numbers and times show what arrived.
-        """
-        found = tables.preview_table(self.warehouse, self._table(object_name), rows=rows)
-        return [{name: self._veiled(object_name, name, row[name]) for name in row} for row in found]
-
-    def _veiled(self, object_name: str, column: str, value: object) -> object:
-        is_plain = not isinstance(value, str) or not value or column.startswith("_")
-        if is_plain or column in self._open_columns.get(object_name, ()):
-            return value
-        return f"{str(value)[0]}…"
-
-    def count_parity(self, object_name: str) -> Parity:
-        """Hold the table's count against the CRM's own.
-
-        The org lives on while we count, so a difference is only a fault when more records differ
-        than have changed since the table was read.
-        """
-        selection, _ = select_object(self.settings, self.connector, object_name)
-        shape = table_shape(selection, self.warehouse.crm_schema)
-        request = ReadRequest(
-            selection.crm_object, shape.read_fields, selection.record_filter, include_deleted=False
-        )
-        crm_count = self.connector.count(request)
-        with self.warehouse.connect() as connection:
-            table_count = tables.count_live_rows(connection, shape)
-            state = ledger.read_state(connection, object_name)
-        changed = 0
-        has_cursor = selection.crm_object.cursor_field is not None
-        if crm_count != table_count and has_cursor and state and state.watermark:
-            changed = self.connector.count(
-                replace(
-                    request,
-                    record_filter=None,
-                    changed_since=state.watermark,
-                    include_deleted=True,
-                )
-            )
-        return Parity(object_name, crm_count, table_count, changed)
-
-    def count_duplicate_ids(self, object_name: str) -> int:
-        """Ids that stand in more than one row; the key forbids it, and the check shows it."""
-        with self.warehouse.connect() as connection:
-            return tables.count_duplicates(connection, self._table(object_name))
-
-    def watermark(self, object_name: str) -> datetime | None:
-        """Complete up to here, in the CRM's time; None before the first full sync."""
-        with self.warehouse.connect() as connection:
-            state = ledger.read_state(connection, object_name)
-        return state.watermark if state else None
-
-    def _table(self, object_name: str) -> sql.Identifier:
-        name = chosen_object(self.settings, object_name).table_name(object_name)
-        return sql.Identifier(self.warehouse.crm_schema, name)
-
     @contextmanager
     def _lease(self, name: str, mode: SyncMode, run_id: str) -> Iterator[Lease]:
         """Own an object; only a full sync owns one while a full sync of any object runs."""
@@ -323,11 +263,7 @@ class SyncEngine:
         except CrmPipelineError as error:
             self._note_failed_start(object_name, mode, run_id, error)
             raise
-        self._open_columns[object_name] = frozenset(
-            mapped.column
-            for mapped in plan.selection.columns
-            if mapped.field.options or mapped.field.value_type is ValueType.IDENTIFIER
-        )
+        self.inspector.note(plan)
         return plan
 
     def _note_failed_start(

@@ -9,39 +9,40 @@ Belongs here: the order of these steps. Does not belong here: what a mode reads 
 land (reading.py), the statements (warehouse/merge.py), who holds the lease (engine.py).
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import psycopg
 import stamina
 
-from crm_pipeline.config.fingerprint import selection_fingerprint
 from crm_pipeline.crm.port import CrmConnector
-from crm_pipeline.errors import (
-    CrmPipelineError,
-    Interrupted,
-    MassDisappearance,
-    TransientError,
-    UsageError,
-)
-from crm_pipeline.model.sync import Finding, SyncMode, SyncOutcome
+from crm_pipeline.errors import TransientError, UsageError
+from crm_pipeline.model.sync import SyncMode, SyncOutcome
 from crm_pipeline.sync.absence import look_after, look_before
+from crm_pipeline.sync.attempts import (
+    NEVER_SYNCED,
+    findings_of,
+    noting_failure,
+    open_attempt,
+    outcome_of,
+)
 from crm_pipeline.sync.completeness import completeness_after
 from crm_pipeline.sync.plan import SyncPlan
 from crm_pipeline.sync.reading import PageLander, Report
-from crm_pipeline.warehouse import disappearance, ledger, merge, staging, too_wide
+from crm_pipeline.warehouse import (
+    census,
+    comparison,
+    disappearance,
+    ledger,
+    merge,
+    staging,
+    too_wide,
+)
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease
 from crm_pipeline.warehouse.tables import count_live_rows, table_is_live
-from crm_pipeline.warehouse.wording import told
 
-NEVER_SYNCED = (
-    "{name} has never been fully synced, so there is nothing to add changes to. Launch a full sync "
-    "first: crm-pipeline sync full --objects {name}"
-)
 _COLLISIONS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
 
@@ -50,7 +51,7 @@ class Committed:
     """What a commit did, and what a census found to be read again."""
 
     outcome: SyncOutcome
-    suspects: merge.Suspects | None = None
+    suspects: census.Suspects | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,9 @@ class MergePath:
             if lease is not None:
                 lease.check()
 
-        attempt, becomes_live = self._open_attempt(plan, restart=restart)
+        attempt, becomes_live = open_attempt(self.warehouse, plan, restart=restart)
         lander = PageLander(plan.source, self.warehouse, self.streams, check_interrupts, report)
-        with self._noting_failure(plan, attempt) as spent:
+        with noting_failure(self.warehouse, self.connector, plan, attempt) as spent:
             has_scope = look_before(plan, attempt, lander, self.connector)
             landed = lander.read_into_staging(
                 attempt, plan.request(attempt), plan.staged_shape, becomes_live=becomes_live
@@ -117,10 +118,11 @@ class MergePath:
 
         Raises:
             MassDisappearance: so many rows would vanish that a person must agree first.
+            IncompleteRead: a record came twice, in the place of another perhaps.
             TransientError: staging is not what was verified.
             LeaseLost: another run owns the object now.
         """
-        with self._noting_failure(plan, attempt) as spent:
+        with noting_failure(self.warehouse, self.connector, plan, attempt) as spent:
             for trial in stamina.retry_context(on=_COLLISIONS, attempts=5, timeout=None):
                 with trial, self.warehouse.connect() as connection:
                     state = ledger.lock_state(connection, plan.name)
@@ -130,13 +132,13 @@ class MergePath:
                     completeness = completeness_after(plan, attempt, state, overlap=self.overlap)
                     if plan.mode is not SyncMode.RECORD:
                         ledger.move_watermark(connection, plan.name, completeness)
-                    outcome = _outcome(
+                    outcome = outcome_of(
                         plan,
                         attempt,
                         merged,
                         state=state,
                         completeness=completeness,
-                        findings=_findings(plan, merged, suspects),
+                        findings=findings_of(plan, merged, suspects),
                         spent=spent(),
                     )
                     ledger.commit_attempt(connection, attempt, outcome)
@@ -146,44 +148,6 @@ class MergePath:
             plan.source.forget(attempt.read_token)
         return Committed(outcome, suspects)
 
-    def _open_attempt(self, plan: SyncPlan, *, restart: bool) -> tuple[ledger.SyncAttempt, bool]:
-        """Resume an interrupted full sync of the same selection, or begin; sweep left-overs.
-
-        Returns:
-            The attempt, and whether its staging will be renamed into place.
-        """
-        fingerprint = selection_fingerprint(plan.selection)
-        forgotten: list[str] = []
-        with self.warehouse.connect() as connection:
-            ledger.note_object(connection, plan.name, plan.selection.table)
-            state = ledger.read_state(connection, plan.name)
-            is_live = table_is_live(connection, plan.shape)
-            watermark = state.watermark if state and is_live else None
-            if watermark is None and not plan.makes_table:
-                raise UsageError(NEVER_SYNCED.format(name=plan.name))
-            attempt: ledger.SyncAttempt | None = None
-            for left_over in ledger.unfinished_attempts(connection, plan.name):
-                is_same = (left_over.mode, left_over.fingerprint) == (SyncMode.FULL, fingerprint)
-                if attempt is None and is_same and plan.mode is SyncMode.FULL and not restart:
-                    attempt = ledger.reopen_attempt(connection, left_over, plan.run_id)
-                elif plan.mode is SyncMode.FULL or left_over.mode == plan.mode:
-                    ledger.discard_attempt(connection, left_over)
-                    forgotten += [left_over.read_token] if left_over.read_token else []
-            if attempt is None:
-                attempt = ledger.open_attempt(
-                    connection,
-                    run_id=plan.run_id,
-                    object_name=plan.name,
-                    mode=plan.mode,
-                    fingerprint=fingerprint,
-                    changed_since=(
-                        watermark if plan.mode is SyncMode.DIFFERENTIAL else plan.changed_since
-                    ),
-                )
-        for token in forgotten:
-            plan.source.forget(token)
-        return attempt, not is_live
-
     def _compare(self, plan: SyncPlan, attempt: ledger.SyncAttempt) -> int | None:
         """Where everything was read: what differs from the live table; None without one."""
         if not plan.counts_everything:
@@ -191,7 +155,7 @@ class MergePath:
         with self.warehouse.connect() as connection:
             if not table_is_live(connection, plan.shape):
                 return None
-            return merge.compare(connection, plan.staged_shape, attempt)
+            return comparison.compare(connection, plan.staged_shape, attempt)
 
     def _require_whole_staging(
         self, connection: psycopg.Connection, attempt: ledger.SyncAttempt
@@ -221,7 +185,7 @@ class MergePath:
         plan: SyncPlan,
         attempt: ledger.SyncAttempt,
         state: ledger.ObjectState,
-    ) -> tuple[merge.Merged, merge.Suspects | None]:
+    ) -> tuple[merge.Merged, census.Suspects | None]:
         """Merge what is staged; of rows that turn out too wide for the table, without those."""
         shape, source = plan.staged_shape, attempt.delta_table
         if attempt.delta_records is None:
@@ -243,12 +207,12 @@ class MergePath:
         state: ledger.ObjectState,
         *,
         source: str,
-    ) -> tuple[merge.Merged, merge.Suspects | None]:
+    ) -> tuple[merge.Merged, census.Suspects | None]:
         """The statements of this mode."""
         shape = plan.staged_shape
         scope_table = None if attempt.scope_records is None else attempt.scope_table
         if plan.is_census:
-            return merge.take_census(
+            return census.take_census(
                 connection, shape, attempt, scope_table=scope_table, watermark=state.watermark
             )
         if plan.mode is SyncMode.REFRESH:
@@ -274,77 +238,3 @@ class MergePath:
             lambda: count_live_rows(connection, plan.shape),
         )
         disappearance.settle(connection, plan.name, plan.mode, used=merged.unexplained)
-
-    @contextmanager
-    def _noting_failure(
-        self, plan: SyncPlan, attempt: ledger.SyncAttempt
-    ) -> Iterator[Callable[[], ledger.Spent]]:
-        """Write down what stopped an attempt, and what it had cost by then.
-
-        Yields:
-            What the block has cost so far.
-        """
-        started, calls = time.monotonic(), self.connector.usage.calls
-
-        def spent() -> ledger.Spent:
-            return ledger.Spent(self.connector.usage.calls - calls, time.monotonic() - started)
-
-        try:
-            yield spent
-        except BaseException as error:
-            is_deliberate = isinstance(error, Interrupted) or not isinstance(error, Exception)
-            with suppress(CrmPipelineError, psycopg.Error), self.warehouse.connect() as connection:
-                ledger.note_failure(
-                    connection,
-                    attempt,
-                    status="interrupted" if is_deliberate else "failed",
-                    error=told(error),
-                    spent=spent(),
-                )
-                if isinstance(error, MassDisappearance):
-                    disappearance.hold(connection, error, plan.mode)
-            raise
-
-
-def _findings(
-    plan: SyncPlan, merged: merge.Merged, suspects: merge.Suspects | None
-) -> Mapping[str, int]:
-    """What a reconciliation found; an object without a stamp was read whole for it."""
-    if plan.mode is not SyncMode.RECONCILE:
-        return {}
-    if suspects is not None:
-        return {**merged.vanished, **suspects.findings}
-    read_whole = {Finding.MISSING.value: merged.inserted, Finding.STALE.value: merged.updated}
-    return {**merged.vanished, **{kind: count for kind, count in read_whole.items() if count}}
-
-
-def _outcome(
-    plan: SyncPlan,
-    attempt: ledger.SyncAttempt,
-    merged: merge.Merged,
-    *,
-    state: ledger.ObjectState,
-    completeness: ledger.Completeness,
-    findings: Mapping[str, int],
-    spent: ledger.Spent,
-) -> SyncOutcome:
-    return SyncOutcome(
-        object_name=plan.name,
-        table=f"{plan.shape.schema}.{plan.shape.table}",
-        mode=plan.mode,
-        records_read=attempt.records_read,
-        inserted=merged.inserted,
-        updated=merged.updated,
-        deleted=merged.deleted,
-        rejected=attempt.rejected + merged.rejected,
-        replaced_characters=attempt.replaced_characters,
-        watermark_before=state.watermark,
-        watermark_after=completeness.watermark,
-        api_calls=attempt.api_calls + spent.api_calls,
-        seconds=attempt.seconds + spent.seconds,
-        transport=attempt.transport or "",
-        transport_reason=attempt.transport_reason or "",
-        broken_fields=plan.broken_fields,
-        due_reason=completeness.due_reason,
-        findings=findings,
-    )

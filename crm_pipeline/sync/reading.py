@@ -11,7 +11,7 @@ records are read and why (engine.py).
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -29,6 +29,8 @@ from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.schema import TableShape
 
 Report = Callable[[Progress], None]
+PATIENCE_SECONDS = 10.0
+"""How long an interrupted sync waits for the pages that its threads are at."""
 READS_PER_SYNC = 3
 """How often a read is begun anew when the CRM forgot it or its count does not add up."""
 
@@ -154,13 +156,8 @@ class PageLander:
                     )
                 )
 
-        with (
-            ThreadPoolExecutor(streams, thread_name_prefix=attempt.object_name) as pool,
-            pages.stopped_by_errors(),
-        ):
-            futures = [pool.submit(pages.stopping_on_error(drain)) for _ in range(streams)]
-            for future in futures:
-                future.result()
+        with pages.stopped_by_errors():
+            _side_by_side(pages.stopping_on_error(drain), streams, attempt.object_name)
         with self.warehouse.connect() as connection:
             return ledger.landed_pages(connection, attempt)
 
@@ -256,6 +253,40 @@ class _Counter:
         with self._lock:
             self._value += amount
             return self._value
+
+
+def _side_by_side(work: Callable[[], None], streams: int, name: str) -> None:
+    """Do the same work in several threads, and wait for all of them.
+
+    Whoever interrupts us (Ctrl-C, SIGTERM, a cancelled run) waits for a page that hangs no longer
+    than `PATIENCE_SECONDS`. The threads do not keep the process alive, and what one of them might
+    still land is whole: a page comes with its checkpoint or not at all.
+    """
+    futures: list[Future[None]] = []
+    for number in range(streams):
+        future: Future[None] = Future()
+        threading.Thread(
+            target=_settle, args=(future, work), name=f"{name} {number}", daemon=True
+        ).start()
+        futures.append(future)
+    try:
+        for future in futures:
+            future.result()
+    except Exception:
+        wait(futures)
+        raise
+    except BaseException:
+        wait(futures, timeout=PATIENCE_SECONDS)
+        raise
+
+
+def _settle(future: Future[None], work: Callable[[], None]) -> None:
+    try:
+        work()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(None)
 
 
 class _SharedPages:

@@ -50,11 +50,17 @@ class Warehouse:
         Errors of the database that leave it hold no value of any record.
 
         Raises:
-            TransientError: the server cannot be reached or is starting.
+            TransientError: the server cannot be reached or is starting, or its disk is full.
             ConfigurationError: the address cannot be read.
         """
         with values_kept_in(), self._opened(autocommit=autocommit) as connection:
-            yield connection
+            try:
+                yield connection
+            except psycopg.errors.DiskFull as error:
+                raise TransientError(
+                    "The warehouse's disk is full; nothing was changed. Free space there, and the "
+                    "next sync goes on by itself."
+                ) from error
 
     def _opened(self, *, autocommit: bool) -> psycopg.Connection:
         problem: CrmPipelineError
@@ -114,7 +120,7 @@ def refusal_of(error: psycopg.OperationalError) -> str:
     A host that cannot be found and a port that is none are not repeated: where somebody forgot to
     write the @ in a password as %40, they are the rest of the password.
     """
-    reason = str(error).strip().splitlines()[-1]
+    reason = str(error).strip().splitlines()[0]
     if re.search("resolve host|translate host|invalid", reason):
         return re.sub("(['\"]).*\\1", "…", reason)
     return reason

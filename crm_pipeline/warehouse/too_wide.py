@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from crm_pipeline.model.sync import Vanished
 from crm_pipeline.warehouse.ledger import SyncAttempt
 from crm_pipeline.warehouse.schema import TableShape, column_types, staging_identifier
 from crm_pipeline.warehouse.sifting import WHOLE_ROW
@@ -102,7 +103,13 @@ class _Trial:
         return str(row[0]), str(row[1])
 
     def _fill(self, first: str, last: str) -> sql.Composed:
-        """Rows as the merge would make them: staged values over those that the table keeps."""
+        """Rows at their widest: staged values over those that the table keeps, and buried."""
+        marks: dict[str, sql.Composable] = {
+            "_synced_at": sql.SQL("now()"),
+            "_deleted_at": sql.SQL("now()"),
+            "_vanished": sql.Literal(Vanished.NOT_VISIBLE.value),
+            "_merged_into": sql.Identifier("s", self.shape.id_column),
+        }
         staged = {column.name for column in self.shape.kept}
         names = column_types(self.connection, self.shape.schema, self.shape.table)
         return sql.SQL(
@@ -111,9 +118,7 @@ class _Trial:
         ).format(
             names=sql.SQL(", ").join(map(sql.Identifier, names)),
             values=sql.SQL(", ").join(
-                sql.SQL("now()")
-                if name == "_synced_at"
-                else sql.Identifier("s" if name in staged else "t", name)
+                marks.get(name, sql.Identifier("s" if name in staged else "t", name))
                 for name in names
             ),
             source=self._source,

@@ -105,7 +105,7 @@ def full_sync_elsewhere(house: House) -> Iterator[None]:
         yield
 
 
-def test_a_differential_during_a_full_sync_is_refused_with_the_reason(house: House) -> None:
+def test_g2_g4_a_differential_during_a_full_sync_is_refused_with_the_reason(house: House) -> None:
     house.full()
     with full_sync_elsewhere(house):
         refused = crm_pipeline("sync", "differential")
@@ -114,7 +114,7 @@ def test_a_differential_during_a_full_sync_is_refused_with_the_reason(house: Hou
     assert refused.stdout == ""
 
 
-def test_a_full_sync_waits_for_the_one_at_work_and_says_so(house: House) -> None:
+def test_g1_g4_a_full_sync_waits_for_the_one_at_work_and_says_so(house: House) -> None:
     house.full()
     with full_sync_elsewhere(house):
         waiting = subprocess.Popen(
@@ -135,7 +135,7 @@ def test_a_full_sync_waits_for_the_one_at_work_and_says_so(house: House) -> None
     assert waiting.returncode == 0
 
 
-def test_a_failing_object_makes_the_command_fail_and_is_named(house: House) -> None:
+def test_g12_o1_a_failing_object_makes_the_command_fail_and_is_named(house: House) -> None:
     house.org.forbid_object("Account")
     failed = crm_pipeline("sync", "full", "--json")
     assert failed.returncode == 1
@@ -152,8 +152,52 @@ def test_a_refused_login_is_a_matter_of_settings(house: House) -> None:
     assert "wrong" not in refused.stdout + refused.stderr
 
 
-def test_disabled_syncs_are_refused_with_the_reason(house: House) -> None:
+def test_g10_disabled_syncs_are_refused_with_the_reason(house: House) -> None:
     house.configure(syncs_enabled=False)
     refused = crm_pipeline("sync", "full")
     assert refused.returncode == 1
     assert "Syncs are disabled" in sentence(refused)
+
+
+def test_o4_status_fails_for_monitoring_while_something_needs_a_person(house: House) -> None:
+    assert crm_pipeline("status").returncode == 0
+    unsynced = crm_pipeline("status", "--fail-on-alert")
+    assert unsynced.returncode == 1
+    assert "ALERT never_synced: Lead was never fully synced" in unsynced.stdout
+    house.full()
+    assert crm_pipeline("status", "--fail-on-alert").returncode == 0
+    nowhere = "postgresql://nobody:x@127.0.0.1:1/nothing"
+    down = crm_pipeline("status", "--fail-on-alert", CRM_PIPELINE_DATABASE_URL=nowhere)
+    assert down.returncode == 1
+    house.execute(
+        "UPDATE crm_sync.object_state SET held_disappearance = 120 WHERE object_name = 'Lead'"
+    )
+    held = crm_pipeline("status", "--fail-on-alert", "--json")
+    assert held.returncode == 1
+    (alert,) = json.loads(held.stdout)["alerts"]
+    assert (alert["object_name"], alert["kind"], alert["size"]) == ("Lead", "held", 120)
+
+
+def test_b10_a_disappearance_is_accepted_by_the_command_that_its_error_names(house: House) -> None:
+    house.full()
+    with house.org.transaction() as connection:
+        connection.execute('DELETE FROM "Lead"')
+    refused = crm_pipeline("sync", "reconcile", "--objects", "Lead")
+    assert refused.returncode == 1
+    assert "crm-pipeline accept Lead" in refused.stderr
+    accepted = crm_pipeline("accept", "lead")
+    assert accepted.returncode == 0, accepted.stderr
+    assert "rows as gone" in accepted.stdout
+    assert crm_pipeline("sync", "reconcile", "--objects", "Lead").returncode == 0
+    house.assert_in_step("Lead")
+    assert crm_pipeline("accept", "Lead").returncode == 2, "nothing waits any more"
+
+
+def test_a_refresh_fills_a_new_column_from_the_command_line(house: House) -> None:
+    house.full()
+    fields = [*OBJECTS["Account"]["fields"], "Industry"]
+    house.configure(objects={**OBJECTS, "Account": {"fields": fields}})
+    done = crm_pipeline("sync", "refresh", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {row["object_name"] for row in json.loads(done.stdout)["objects"]} == {"Account"}
+    house.assert_in_step("Account")

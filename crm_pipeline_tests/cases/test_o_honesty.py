@@ -125,7 +125,7 @@ def test_o3_a1_a_transaction_that_stayed_open_beyond_the_overlap_is_found(leads:
 def test_o3_more_drift_than_can_be_asked_for_by_id_is_read_from_its_oldest_stamp_on(
     leads: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crm_pipeline.warehouse.merge.MOST_SUSPECTS_BY_ID", 10)
+    monkeypatch.setattr("crm_pipeline.warehouse.census.MOST_SUSPECTS_BY_ID", 10)
     leads.execute("UPDATE salesforce.lead SET company = 'Forged'")
     outcome = leads.sync(SyncMode.RECONCILE)["Lead"]
     assert outcome.findings == {"altered": len(leads.table("Lead"))}

@@ -87,7 +87,7 @@ def test_s6_labels_options_and_values_of_a_hostile_org_are_kept_as_data(
     house.assert_in_step()
     with house.engine() as engine:
         sync_reference_dataset(engine, "picklist_values", run_id="r")
-        assert engine.preview("Thing__c")
+        assert engine.inspector.preview("Thing__c")
     assert relations(house) == [("salesforce", "picklist_values"), ("salesforce", "thing__c")]
     for number, label in enumerate(HOSTILE):
         assert house.query(

@@ -19,7 +19,7 @@ import stamina
 from crm_pipeline.cli.dagster_home import prepare_dagster_home
 from crm_pipeline.cli.sync import record_form
 from crm_pipeline.config.environment import SalesforceFlow, read_environment, salesforce_login
-from crm_pipeline.errors import ConfigurationError, CrmPipelineError
+from crm_pipeline.errors import ConfigurationError, CrmPipelineError, TransientError
 from crm_pipeline.sandbox.salesforce.org import SandboxOrg
 from crm_pipeline.sandbox.salesforce.people import seed_org
 from crm_pipeline.sandbox.salesforce.running import running
@@ -265,6 +265,45 @@ def test_s1_a_mistyped_database_address_does_not_spill_its_password(
         open_warehouse()
     assert "canary" not in "".join(traceback.format_exception(refused.value))
     assert "canary" not in trace_of(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("INSERT INTO public.people VALUES ('Kanarella', '7')", "constraint grown_up"),
+        ("INSERT INTO public.people VALUES (NULL, 'Kanarella')", "column name"),
+        ("INSERT INTO public.people VALUES ('a', 'Kanarella'), ('b', 'Kanarella')", "people_phone"),
+        ("SELECT 'Kanarella'::integer", "22P02"),
+        ("SELECT 'Kanarella'::date FROM public.people", "22007"),
+        ("DO $$ BEGIN RAISE EXCEPTION 'no %', 'Kanarella'; END $$", "P0001"),
+        ("SELECT * FROM public.nowhere", 'relation "public.nowhere" does not exist'),
+    ],
+)
+def test_s4_an_error_of_the_database_leaves_its_values_behind(
+    database_url: str, statement: str, named: str
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "CREATE TABLE public.people (name text NOT NULL, phone text UNIQUE,"
+            " CONSTRAINT grown_up CHECK (phone <> '7'))"
+        )
+        connection.execute("INSERT INTO public.people VALUES ('a', '1')")
+
+    def fail_inside() -> None:
+        with Warehouse(database_url).connect() as warehouse:
+            try:
+                warehouse.execute(statement.encode())
+            except psycopg.Error as error:
+                raise TransientError("It is tried again.") from error
+
+    with pytest.raises(TransientError) as failed:
+        fail_inside()
+    printed = "".join(traceback.format_exception(failed.value))
+    assert "Kanarella" not in printed
+    assert failed.value.__cause__ is not None
+    assert "Kanarella" not in str(failed.value.__cause__)
+    assert named in str(failed.value.__cause__)
+    assert named in told(failed.value.__cause__)
 
 
 def test_s4_errors_of_libraries_and_bugs_are_told_without_their_text() -> None:

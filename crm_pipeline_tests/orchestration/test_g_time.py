@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import dagster._daemon  # noqa: F401 - the scheduler below can only be imported after it
 import pytest
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
+from dagster._daemon import controller as _imported_before_the_scheduler  # noqa: F401
 from dagster._scheduler.scheduler import launch_scheduled_runs
 from dagster._utils.schedules import schedule_execution_time_iterator
 
@@ -27,6 +27,7 @@ from crm_pipeline_tests.orchestration.conftest import Dagster
 from crm_pipeline_tests.orchestration.test_ticks import Ticks
 
 FIVE_MINUTES = timedelta(minutes=5)
+WAITS = "when it is over, one differential reads what changed meanwhile."
 
 
 @pytest.fixture
@@ -71,8 +72,7 @@ def test_g2_during_a_full_sync_every_tick_is_skipped_and_asks_the_crm_nothing(
             assert not tick.run_requests
             reasons.add(tick.skip_message)
     assert reasons == {
-        f"A full sync is started (run {run.run_id}); when it is over, one differential reads what "
-        "changed meanwhile."
+        f"A full sync is started (run {run.run_id}); {WAITS}",
     }
     assert house.served.server.ledger.entries() == []
 

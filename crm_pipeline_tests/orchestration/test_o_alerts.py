@@ -208,7 +208,9 @@ def test_reconciliation_mends_what_no_differential_sees_and_shows_what_it_found(
     assert set(checks) == {"lead", "account"}
     assert not checks["lead"].passed
     assert "1 rows were out of step" in str(checks["lead"].description)
-    (found,) = checks["account"].metadata["findings"].records  # type: ignore[union-attr]
+    findings = checks["account"].metadata["findings"]
+    assert isinstance(findings, dg.TableMetadataValue)
+    (found,) = findings.records
     assert found.data == {"found": "missing", "rows": 1, "means": "in the CRM, but not here"}
     again = dagster.run("reconcile")
     assert all(one.passed for one in again.get_asset_check_evaluations())
@@ -251,6 +253,18 @@ def test_old_runs_are_pruned_and_the_newest_of_every_job_stays(
     assert prune_runs(instance, before) == 0
 
 
-def test_housekeeping_works_while_syncs_are_disabled(house: House, dagster: Dagster) -> None:
-    house.configure(syncs_enabled=False, retention={"runs_days": 1})
+def test_housekeeping_prunes_the_ledger_and_works_while_syncs_are_disabled(
+    house: House, dagster: Dagster
+) -> None:
+    house.full("Account")
+    for _ in range(3):
+        house.sync_once("Account")
+    house.execute("UPDATE crm_sync.sync_run SET started_at = now() - interval '91 days'")
+    before = house.query("SELECT * FROM crm_sync.sync_status")
+    house.configure(syncs_enabled=False)
     assert dagster.run("housekeeping").success
+    assert house.query("SELECT mode FROM crm_sync.sync_run ORDER BY sync_run_id") == [
+        ("full",),
+        ("differential",),
+    ]
+    assert house.query("SELECT * FROM crm_sync.sync_status") == before

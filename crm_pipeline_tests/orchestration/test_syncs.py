@@ -155,6 +155,26 @@ def test_g12_o1_one_object_that_fails_leaves_the_others_synced_and_the_run_red(
     assert run.tags[RETRY_AFTER_STEP_FAILURE] == "false"
 
 
+def test_g12_the_watermark_of_a_failed_object_stays_and_its_window_is_read_later(
+    house: House, dagster: Dagster
+) -> None:
+    house.full()
+    house.org.clock.advance(seconds=3_600)
+    for name, field in (("Lead", "Company"), ("Contact", "LastName")):
+        house.org.update(name, next(iter(house.truth(name))), {field: "Changed"})
+    marks = "SELECT object_name, watermark FROM crm_sync.object_state"
+    before = dict(house.query(marks))
+    house.org.forbid_object("Contact")
+    assert not dagster.run("differential_sync", partition=dagster.window()).success
+    after = dict(house.query(marks))
+    assert after["Contact"] == before["Contact"]
+    assert all(after[name] > before[name] for name in ("Lead", "Account"))
+    house.org.catalogue.allow_object("Contact")
+    house.org.clock.advance(seconds=3_600)
+    assert dagster.run("differential_sync", partition=dagster.window()).success
+    house.assert_in_step()
+
+
 def test_o1_a_hidden_field_turns_the_run_red_after_the_rest_is_committed(
     house: House, dagster: Dagster
 ) -> None:

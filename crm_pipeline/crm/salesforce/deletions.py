@@ -66,7 +66,7 @@ class DeleteLog:
             except TooManyDeletions as refused:
                 windows += self._halves(start, end, refused)
                 continue
-            if answer.earliest > since:
+            if answer.earliest > max(since, start):
                 raise forgotten_deletions(self._object_name)
             yield from answer.deletions
 

@@ -60,7 +60,8 @@ class Answer:
 class RestPage:
     """A page that is already here.
 
-    Its key is the last id and the number of records up to it: `00Q...AAA+4000`.
+    Its key is the last id, the number of records up to it, and of how many if that is known:
+    `00Q...AAA+4000/4500`. So what was announced once is not forgotten by whoever goes on.
     """
 
     key: str
@@ -136,13 +137,15 @@ class RestRead:
         self._queries = queries
         self._request = request
         self._writer = RowWriter(request.crm_object, names)
-        self._last_id, self._count = _position(resume)
+        self._last_id, self._count, self._announced = _position(resume)
         self._limit = PORTIONS[0] if in_portions else None
-        self._announced: int | None = None
         self._begun_at = self._count
         self._is_short = False
         self._previous_ids: frozenset[str] = frozenset()
         self._answer = self._begun(first) if first is not None else self._begin()
+        announced = self.record_count
+        if self._count and announced is not None:
+            self._require_in_all(announced)
         self.transport = Transport.REST
         self.reason = reason
         self.token = TOKEN
@@ -166,7 +169,7 @@ class RestRead:
             self._answer = self._begin()
             yield from self._to_the_end()
         if self._is_short or self._count != (self._announced or self._count):
-            self._settle()
+            self._require_in_all(self._count)
         self._announced = self._count
 
     def close(self) -> None:
@@ -202,7 +205,8 @@ class RestRead:
         self._previous_ids = ids
         self._last_id = str(records[-1][id_field])
         self._count += len(records)
-        key = f"{self._last_id}+{self._count}"
+        of = "" if self._announced is None else f"/{self._announced}"
+        key = f"{self._last_id}+{self._count}{of}"
         return RestPage(key, self._request.fields, len(records), replaced, rows)
 
     def _after(self, answer: Answer) -> Answer | None:
@@ -254,10 +258,14 @@ class RestRead:
             raise error
         self._limit = smaller[0]
 
-    def _settle(self) -> None:
-        """Accept a count that differs only because records were deleted for good meanwhile."""
+    def _require_in_all(self, known: int) -> None:
+        """Make sure that so many records are all that there are now.
+
+        A read that goes on does not know what an earlier attempt was promised and did not get. A
+        read that ends accepts less than it was promised only if it was deleted for good meanwhile.
+        """
         there = self._queries.count()
-        if there != self._count:
+        if there != known:
             raise ReadExpired(
                 f"Salesforce announced {max(there, self._announced or 0):,} records of "
                 f"{self._request.crm_object.name} and handed over {self._count:,}; the object is "
@@ -277,11 +285,12 @@ def _answer(body: bytes) -> Answer:
     raise TransientError("Salesforce answered a query without records; it is tried again.")
 
 
-def _position(resume: ResumePoint | None) -> tuple[str | None, int]:
-    """Behind which id to go on, and how many records lie before it."""
+def _position(resume: ResumePoint | None) -> tuple[str | None, int, int | None]:
+    """Behind which id to go on, how many records lie before it, and of how many announced."""
     if resume is None or not resume.landed_keys:
-        return None, 0
-    last_id, _, count = resume.landed_keys[-1].partition("+")
+        return None, 0, None
+    last_id, _, place = resume.landed_keys[-1].partition("+")
+    count, _, announced = place.partition("/")
     if resume.token != TOKEN or not count.isdigit():
         raise ReadExpired("The stored position is not one of a REST read; the object is read anew.")
-    return last_id, int(count)
+    return last_id, int(count), int(announced) if announced.isdigit() else None

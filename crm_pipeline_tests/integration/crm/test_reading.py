@@ -294,6 +294,23 @@ def test_e16_a_query_too_long_for_an_address_goes_by_bulk(
         connector.open_read(replace(ask(lead, by=Transport.REST), record_filter=wordy))
 
 
+@pytest.mark.parametrize(("fields", "transport"), [(900, Transport.BULK), (90, Transport.REST)])
+def test_e16_as_many_fields_as_an_object_may_have_are_read_at_once(
+    small: RunningOrg, connections: Connections, fields: int, transport: Transport
+) -> None:
+    model = small.org.catalogue.object("Event_Registration__c")
+    kind = next(one for one in model.fields if one.name == "Attendance__c")
+    names = [f"Custom_Field_With_A_Long_Name_{number:03}__c" for number in range(fields)]
+    more = tuple(replace(kind, name=name, label=name) for name in names)
+    wide = replace(model, name="Wide__c", key_prefix="a9W", fields=(*model.fields, *more))
+    small.org.add_object(wide)
+    small.org.create_many("Wide__c", [{}] * 3)
+    connector = connections.to(small)
+    read = connector.open_read(ask(connector.describe("Wide__c"), "Id", *names))
+    assert read.transport is transport
+    assert [len(row) for row in read_all(read)] == [fields + 1] * 3
+
+
 def test_a13_a_cursor_that_dies_is_no_end(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:
@@ -343,12 +360,13 @@ def test_a15_an_end_that_came_early_is_mended_in_place(
 
 
 @pytest.mark.parametrize("gzip", [False, True])
-def test_e9_a_bulk_page_cut_anywhere_is_noticed_and_read_again(
+def test_e9_a_bulk_page_cut_at_any_kilobyte_is_noticed_and_read_again(
     served: RunningOrg,
     connections: Connections,
     lead: CrmObject,
     gzip: bool,  # noqa: FBT001
 ) -> None:
+    served.server.settings.bulk_page_records = 200
     connector = connections.to(served, gzip=gzip)
     page = next(connector.open_read(ask(lead, by=Transport.BULK)).pages())
     whole = b"".join(page.chunks())
@@ -357,7 +375,7 @@ def test_e9_a_bulk_page_cut_anywhere_is_noticed_and_read_again(
         for one in reversed(served.server.ledger.entries())
         if one.path.endswith("/results")
     )
-    for after_bytes in range(0, sent, max(1024, sent // 24)):
+    for after_bytes in range(0, sent, 1024):
         served.server.faults.clear()
         served.server.faults.script([Fault("cut", path="*/results", after_bytes=after_bytes)])
         with pytest.raises(TransientError):

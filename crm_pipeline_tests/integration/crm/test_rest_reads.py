@@ -93,6 +93,19 @@ def test_a13_a_cursor_that_dies_behind_a_page_that_lost_records_hides_nothing(
         read_with(read, lambda number: cursors.forget() if number == 3 else None)
 
 
+def test_a15_a_read_that_goes_on_remembers_what_was_announced(
+    served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
+) -> None:
+    first = by_rest(connector, lead)
+    served.server.faults.script([Fault("drop_records", path=FURTHER, nth=2, records=3)])
+    pages = first.pages()
+    landed = [next(pages) for _ in range(5)]
+    point = ResumePoint(first.token, tuple(page.key for page in landed))
+    later = connector.open_read(ask(lead, "Id", "LastName"), resume=point)
+    with pytest.raises(ReadExpired, match="announced 4,500 records of Lead and handed over 4,497"):
+        read_all(later)
+
+
 def test_a14_pages_of_one_no_and_many_records_are_no_end_before_done_says_so(
     served: RunningOrg, connector: SalesforceConnector, lead: CrmObject
 ) -> None:

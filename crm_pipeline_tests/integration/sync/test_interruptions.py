@@ -184,7 +184,7 @@ def test_e7_an_org_that_stays_down_leaves_the_table_as_it_was(many_pages: House)
         ("committed",),
         ("failed",),
     ]
-    house.served.server.faults.script([])
+    house.served.server.faults.clear()
 
 
 def test_c13_a_forbidden_object_is_named_and_the_others_go_on(house: House) -> None:

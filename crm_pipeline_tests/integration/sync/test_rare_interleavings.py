@@ -429,7 +429,7 @@ def test_g6_a_new_record_synced_by_hand_during_a_merge_does_not_fail_the_merge(
     assert (hand_errors, errors) == ([], [])
 
 
-def test_two_processes_that_prepare_a_new_database_at_once_do_not_fail_each_other(
+def test_f12_two_processes_that_prepare_a_new_database_at_once_do_not_fail_each_other(
     empty_database_url: str,
 ) -> None:
     errors: list[BaseException] = []
@@ -703,7 +703,7 @@ def test_the_ledger_of_a_resumed_full_sync_does_not_say_that_the_watermark_went_
     house.sync_once("Lead")
     outcome = house.full()["Lead"]
     with house.engine() as engine:
-        assert engine.watermark("Lead") == outcome.watermark_after
+        assert engine.inspector.watermark("Lead") == outcome.watermark_after
 
 
 # More of the two halves, of types and of odd pages

@@ -12,7 +12,7 @@ import pytest
 
 from crm_pipeline.model.objects import CrmField, CrmObject, MappedField, ObjectSelection, ValueType
 from crm_pipeline.model.sync import SyncMode
-from crm_pipeline.warehouse import ledger, merge, staging
+from crm_pipeline.warehouse import comparison, ledger, merge, staging
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.schema import TableShape, table_shape
 from crm_pipeline.warehouse.scope import create_scope, note_not_found
@@ -143,10 +143,10 @@ class Bench:
         with self.warehouse.connect() as connection:
             source = attempt.staging_table
             if is_all:
-                merge.compare(connection, self.shape, attempt)
+                comparison.compare(connection, self.shape, attempt)
                 source, scope_table = attempt.delta_table, "scope"
                 create_scope(connection, self.shape.narrowed(), scope_table)
-                absent = merge.absent_ids(connection, attempt)
+                absent = comparison.absent_ids(connection, attempt)
                 note_not_found(connection, self.shape, scope_table, absent)
             else:
                 merge.key_staging(connection, self.shape, source)

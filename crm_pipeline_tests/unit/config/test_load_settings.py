@@ -196,7 +196,8 @@ ONE_FAULT = {
         6,
         (
             "`write_backs`: there is no such setting; remove it or write one of `version`, "
-            "`syncs_enabled`, `crm`, `differential`, `objects`, `reference_data` and `marketing`."
+            "`syncs_enabled`, `crm`, `differential`, `refresh`, `objects`, `reference_data`, "
+            "`marketing` and `retention`."
         ),
     ),
     "unknown key of an object named like a setting": (
