@@ -17,11 +17,15 @@ from crm_pipeline.warehouse.staging import create_staging
 
 
 def create_scope(connection: psycopg.Connection, shape: TableShape, scope_table: str) -> None:
-    """Make an empty scope table; what is copied into it counts as found."""
+    """Make an empty scope table; what is copied into it counts as found.
+
+    It is filled before the records are read and counted after: a crash of the server in between
+    must not empty it, for nobody would notice and those who left the filter would stay for ever.
+    """
     create_staging(connection, shape, scope_table, becomes_live=False)
     connection.execute(
         sql.SQL(
-            "ALTER TABLE {} ADD COLUMN _is_found boolean NOT NULL DEFAULT true,"
+            "ALTER TABLE {} SET LOGGED, ADD COLUMN _is_found boolean NOT NULL DEFAULT true,"
             " ADD COLUMN _is_gone boolean NOT NULL DEFAULT false"
         ).format(staging_identifier(scope_table))
     )

@@ -57,8 +57,8 @@ BUGS: tuple[Bug, ...] = (
         "sync/completeness.py",
         "attempt.read_started_at - overlap",
         "attempt.read_started_at",
-        _SYNC,
-        "s37",
+        "reliability/test_late_commits.py",
+        "a1",
     ),
     Bug(
         "the watermark takes our own clock",

@@ -24,7 +24,6 @@ from crm_pipeline.warehouse.migrate import migrate
 
 _SETTINGS = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "64MB",
     "maintenance_work_mem": "32MB",
