@@ -89,7 +89,7 @@ class MergePath:
         attempt, becomes_live = open_attempt(self.warehouse, plan, restart=restart)
         lander = PageLander(plan.source, self.warehouse, self.streams, check_interrupts, report)
         with noting_failure(self.warehouse, self.connector, plan, attempt) as spent:
-            has_scope = look_before(plan, attempt, lander, self.connector)
+            has_scope = look_before(plan, attempt, lander)
             landed = lander.read_into_staging(
                 attempt, plan.request(attempt), plan.staged_shape, becomes_live=becomes_live
             )
