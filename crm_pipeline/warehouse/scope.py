@@ -34,7 +34,7 @@ def note_not_found(
     connection.execute(
         sql.SQL(
             "INSERT INTO {scope} ({key}, _is_found) SELECT id, false FROM unnest({ids}::text[]) id"
-            " WHERE id NOT IN (SELECT {key} FROM {scope})"
+            " WHERE NOT EXISTS (SELECT FROM {scope} o WHERE o.{key} = id)"
         ).format(
             scope=staging_identifier(scope_table),
             key=sql.Identifier(shape.id_column),
@@ -60,7 +60,8 @@ def note_gone(
     connection.execute(
         sql.SQL(
             "INSERT INTO {scope} ({key}, _is_found, _is_gone) SELECT DISTINCT id, false, true"
-            " FROM unnest({ids}::text[]) id WHERE id NOT IN (SELECT {key} FROM {scope})"
+            " FROM unnest({ids}::text[]) id"
+            " WHERE NOT EXISTS (SELECT FROM {scope} o WHERE o.{key} = id)"
         ).format(**found)
     )
 

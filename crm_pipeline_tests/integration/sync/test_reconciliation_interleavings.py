@@ -150,9 +150,10 @@ def test_f7_an_object_without_a_bin_loses_what_was_deleted_during_a_paused_full_
     def cut_off(*_: object) -> None:
         raise TransientError("the process died between reading and merging")
 
-    with monkeypatch.context() as patched, pytest.raises(TransientError):
+    with monkeypatch.context() as patched:
         patched.setattr(MergePath, "commit", cut_off)
-        house.full()
+        with pytest.raises(TransientError):
+            house.full()
     house.org.delete("Trace__c", new)
     pass_time(house)
     house.sync_once("Trace__c")
@@ -256,7 +257,6 @@ def test_b10_a_repair_that_finds_nothing_of_what_was_just_seen_stops_too(
     assert set(altered) <= set(house.table("Lead"))
 
 
-@BUG
 def test_b10_a_mass_disappearance_of_a_big_table_is_noticed_in_reasonable_time(
     database_url: str,
 ) -> None:
