@@ -140,7 +140,6 @@ def test_b2_b4_an_object_without_a_bin_asks_its_log_once_a_differential(house: H
     assert len(asked) == 1
 
 
-@BUG
 def test_f7_an_object_without_a_bin_loses_what_was_deleted_during_a_paused_full_sync(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
