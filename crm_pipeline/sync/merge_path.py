@@ -231,10 +231,10 @@ class MergePath:
         """Reference data is small, partly our own, and kept for good: nobody is asked about it."""
         if plan.mode in (SyncMode.REFERENCE, SyncMode.RECORD):
             return
-        disappearance.require_plausible(
+        has_consent = disappearance.require_plausible(
             connection,
             plan.name,
             merged.unexplained,
             lambda: count_live_rows(connection, plan.shape),
         )
-        disappearance.settle(connection, plan.name, plan.mode, used=merged.unexplained)
+        disappearance.settle(connection, plan.name, plan.mode, has_consent=has_consent)

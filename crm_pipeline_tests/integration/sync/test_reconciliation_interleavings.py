@@ -193,7 +193,6 @@ def test_a_quarantined_record_that_is_gone_for_good_leaves_the_quarantine(house:
 # The circuit breaker
 
 
-@BUG
 def test_b10_consent_for_a_full_sync_is_not_used_up_by_a_differential_that_needs_none(
     house: House,
 ) -> None:
@@ -211,7 +210,6 @@ def test_b10_consent_for_a_full_sync_is_not_used_up_by_a_differential_that_needs
     assert house.table("Lead") == house.truth("Lead", "WHERE Is_Target__c = true")
 
 
-@BUG
 def test_b10_consent_to_what_came_back_by_itself_does_not_wait_for_the_next_mass(
     house: House,
 ) -> None:
