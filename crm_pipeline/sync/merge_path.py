@@ -229,7 +229,7 @@ class MergePath:
         self, connection: psycopg.Connection, plan: SyncPlan, merged: merge.Merged
     ) -> None:
         """Reference data is small, partly our own, and kept for good: nobody is asked about it."""
-        if plan.mode in (SyncMode.REFERENCE, SyncMode.RECORD):
+        if plan.mode is SyncMode.REFERENCE:
             return
         has_consent = disappearance.require_plausible(
             connection,

@@ -235,7 +235,6 @@ def test_b10_consent_to_what_came_back_by_itself_does_not_wait_for_the_next_mass
         house.sync(SyncMode.RECONCILE)
 
 
-@BUG
 def test_b10_a_repair_that_finds_nothing_of_what_was_just_seen_stops_too(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
