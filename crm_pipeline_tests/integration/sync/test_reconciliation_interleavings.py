@@ -376,7 +376,6 @@ def test_a17_c7_a_refresh_does_not_put_back_what_a_record_synced_by_hand_brought
     assert account_names(house)[child] == "Newer"
 
 
-@BUG
 def test_a17_without_a_stamp_an_older_read_does_not_replace_what_came_meanwhile(
     database_url: str,
 ) -> None:
