@@ -150,7 +150,8 @@ def merge(
 def refresh(connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt) -> Merged:
     """Bring the staged columns up to date in rows of the very version that was read.
 
-    A row of another version is on its way by a differential, with all its columns.
+    A row of another version is on its way by a differential, with all its columns, and what another
+    path has written meanwhile is younger.
     """
     sides = Sides(shape, attempt, attempt.staging_table)
     return Merged(0, connection.execute(_refresh(sides)).rowcount, 0)
@@ -228,7 +229,7 @@ def _refresh(sides: Sides) -> sql.Composed:
     stamp = sql.Identifier(sides.shape.stamp_column or "")
     return sql.SQL(
         "UPDATE {target} t SET {sets}, _synced_at = now() FROM {source} s"
-        " WHERE {same_key} AND t.{stamp} = s.{stamp} AND t._deleted_at IS NULL"
+        " WHERE {same_key} AND t.{stamp} = s.{stamp} AND t._deleted_at IS NULL AND {is_untouched}"
         " AND t._synced_at <> '-infinity' AND ({old}) IS DISTINCT FROM ({new})"
     ).format(
         sets=sides.sets(),

@@ -356,7 +356,6 @@ def test_b9_a_reconciliation_that_dies_before_its_repair_still_owes_the_new_filt
 # Never backwards
 
 
-@BUG
 def test_a17_c7_a_refresh_does_not_put_back_what_a_record_synced_by_hand_brought_meanwhile(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
