@@ -188,7 +188,7 @@ def _bury(sides: Sides) -> sql.Composed | None:
         " _vanished = CASE WHEN {merged} IS NULL THEN 'deleted' ELSE 'merged' END,"
         " _merged_into = {merged}, _synced_at = now(){move_stamp}"
         " FROM {source} s WHERE {same_key} AND s.{gone} AND {is_not_older}"
-        " AND (t._vanished IS NULL OR t._vanished NOT IN ('deleted', 'merged') OR {is_newer})"
+        " AND (t._deleted_at IS NULL OR t._vanished NOT IN ('deleted', 'merged') OR {is_newer})"
         " RETURNING t._vanished"
     ).format(
         stamp=sides.of("s", shape.stamp_column),

@@ -163,7 +163,6 @@ def test_f7_an_object_without_a_bin_loses_what_was_deleted_during_a_paused_full_
     house.assert_in_step()
 
 
-@BUG
 def test_o3_a_tombstone_that_somebody_made_live_again_is_buried_again(house: House) -> None:
     synced(house, LEADS)
     [one] = some(house, 1)
