@@ -75,15 +75,14 @@ def _ask_log(
         return
     with lander.warehouse.connect() as connection:
         state = ledger.read_state(connection, plan.name)
-    if state is None or state.deletions_through is None:
-        return
+    assert state is not None, "its attempt is open"
+    known = state.deletions_through
     if plan.asks_delete_log:
-        _land_deletions(plan, attempt, lander, connector, state.deletions_through)
+        assert known is not None, "whoever does not know compares the ids first"
+        _land_deletions(plan, attempt, lander, connector, known)
         return
-    as_far_as_it_reaches = (
-        connector.server_time() - DELETIONS_FORGOTTEN_AFTER + timedelta(minutes=5)
-    )
-    since = max(state.deletions_through, as_far_as_it_reaches)
+    reach = connector.server_time() - DELETIONS_FORGOTTEN_AFTER + timedelta(minutes=5)
+    since = max(known or reach, reach)
     try:
         _land_deletions(plan, attempt, lander, connector, since)
     except ReadExpired:

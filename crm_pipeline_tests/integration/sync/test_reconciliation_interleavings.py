@@ -392,7 +392,6 @@ def test_a17_without_a_stamp_an_older_read_does_not_replace_what_came_meanwhile(
 # Upgrades
 
 
-@BUG
 def test_f12_b2_after_an_upgrade_no_deletion_is_taken_for_known_that_nobody_asked_for(
     house: House, empty_database_url: str
 ) -> None:
