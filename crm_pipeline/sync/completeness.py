@@ -13,6 +13,9 @@ from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.sync.plan import SyncPlan
 from crm_pipeline.warehouse.ledger import Completeness, ObjectState, SyncAttempt
 
+_SEVERAL_FILTERS = "several"
+"""Rows were judged by one filter and then by another: none is true of all of them."""
+
 
 def completeness_after(
     plan: SyncPlan, attempt: SyncAttempt, state: ObjectState, *, overlap: timedelta
@@ -33,7 +36,11 @@ def completeness_after(
     fields = [column.source for column in plan.shape.kept]
     fills = reads_all_whole or plan.mode is SyncMode.REFRESH
     filled = fields if fills else [name for name in fields if name in state.fields]
-    judged = record_filter if plan.counts_everything else state.record_filter or record_filter
+    judged = state.record_filter or record_filter
+    if plan.counts_everything:
+        judged = record_filter
+    elif follows_changes and judged != record_filter:
+        judged = _SEVERAL_FILTERS
     return Completeness(
         watermark=read_through if follows_changes else state.watermark,
         deletions_through=(

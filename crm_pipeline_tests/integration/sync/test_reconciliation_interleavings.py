@@ -269,7 +269,6 @@ def test_b10_a_mass_disappearance_of_a_big_table_is_noticed_in_reasonable_time(
 # What is owed
 
 
-@BUG
 def test_b9_a_filter_that_was_changed_and_changed_back_does_not_hide_what_it_left_out(
     house: House,
 ) -> None:
