@@ -33,7 +33,7 @@ def completeness_after(
     reads_all_whole = plan.counts_everything and plan.is_whole
     follows_changes = reads_all_whole or plan.mode is SyncMode.DIFFERENTIAL
     record_filter = filter_fingerprint(plan.selection.record_filter)
-    fields = [column.source for column in plan.shape.kept]
+    fields = [column.filling for column in plan.shape.kept]
     fills = reads_all_whole or plan.mode is SyncMode.REFRESH
     filled = fields if fills else [name for name in fields if name in state.fields]
     judged = state.record_filter or record_filter
