@@ -22,27 +22,17 @@ DELETIONS_FORGOTTEN_AFTER = timedelta(days=15)
 _IDS_PER_STATEMENT = 10_000
 
 
-def look_before(
-    plan: SyncPlan, attempt: ledger.SyncAttempt, lander: PageLander, connector: CrmConnector
-) -> bool:
-    """Before the records are read: who changed whether or not they pass the filter, who is gone.
+def look_before(plan: SyncPlan, attempt: ledger.SyncAttempt, lander: PageLander) -> bool:
+    """Before the records are read: who changed, whether or not they pass the filter.
 
     Returns:
         Whether there is a scope table now.
-
-    Raises:
-        ReadExpired: the log of deletions does not reach back far enough.
     """
     if plan.looks_beyond_filter:
         lander.read_scope(plan.request(attempt), plan.shape, attempt.scope_table)
-    if plan.asks_delete_log:
+    elif plan.asks_delete_log:
         with lander.warehouse.connect() as connection:
             scope.create_scope(connection, plan.shape.narrowed(), attempt.scope_table)
-            state = ledger.read_state(connection, plan.name)
-        assert state is not None, "its attempt is open"
-        since = state.deletions_through or attempt.changed_since
-        assert since is not None, "a differential has a watermark"
-        _land_deletions(plan, attempt, lander, connector, since)
     return plan.looks_beyond_filter or plan.asks_delete_log
 
 
@@ -51,14 +41,19 @@ def look_after(
 ) -> None:
     """After the records were read: what became of those that were not among them.
 
-    Where everything was read, the scope then holds every live row that did not come.
+    Where everything was read, the scope then holds every live row that did not come. The log is
+    asked after the read, so that it covers all that came before.
+
+    Raises:
+        ReadExpired: only the log could tell, and it does not reach back far enough.
     """
     with lander.warehouse.connect() as connection:
         absent: list[str] = []
         if plan.counts_everything:
             absent = comparison.absent_ids(connection, attempt)
             scope.create_scope(connection, plan.shape.narrowed(), attempt.scope_table)
-        if not absent and not scope.has_not_found(connection, attempt.scope_table):
+        is_needed = plan.asks_delete_log or scope.has_not_found(connection, attempt.scope_table)
+        if not absent and not is_needed:
             return
     _ask_log(plan, attempt, lander, connector)
     with lander.warehouse.connect() as connection:
@@ -80,12 +75,14 @@ def _ask_log(
         return
     with lander.warehouse.connect() as connection:
         state = ledger.read_state(connection, plan.name)
-    if state is None or state.deletions_through is None:
+    assert state is not None, "its attempt is open"
+    known = state.deletions_through
+    if plan.asks_delete_log:
+        assert known is not None, "whoever does not know compares the ids first"
+        _land_deletions(plan, attempt, lander, connector, known)
         return
-    as_far_as_it_reaches = (
-        connector.server_time() - DELETIONS_FORGOTTEN_AFTER + timedelta(minutes=5)
-    )
-    since = max(state.deletions_through, as_far_as_it_reaches)
+    reach = connector.server_time() - DELETIONS_FORGOTTEN_AFTER + timedelta(minutes=5)
+    since = max(known or reach, reach)
     try:
         _land_deletions(plan, attempt, lander, connector, since)
     except ReadExpired:

@@ -104,7 +104,10 @@ def noting_failure(
             if isinstance(error, IncompleteRead):
                 ledger.forget_pages(connection, attempt)  # nobody may go on with a wrong read
             if isinstance(error, MassDisappearance):
-                disappearance.hold(connection, error, plan.mode)
+                # Of syncs by id, only a reconciliation's repair reads so many.
+                is_repair = plan.mode is SyncMode.RECORD
+                mode = SyncMode.RECONCILE if is_repair else plan.mode
+                disappearance.hold(connection, error, mode)
         raise
 
 

@@ -13,6 +13,9 @@ from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.sync.plan import SyncPlan
 from crm_pipeline.warehouse.ledger import Completeness, ObjectState, SyncAttempt
 
+_SEVERAL_FILTERS = "several"
+"""Rows were judged by one filter and then by another: none is true of all of them."""
+
 
 def completeness_after(
     plan: SyncPlan, attempt: SyncAttempt, state: ObjectState, *, overlap: timedelta
@@ -30,10 +33,14 @@ def completeness_after(
     reads_all_whole = plan.counts_everything and plan.is_whole
     follows_changes = reads_all_whole or plan.mode is SyncMode.DIFFERENTIAL
     record_filter = filter_fingerprint(plan.selection.record_filter)
-    fields = [column.source for column in plan.shape.kept]
+    fields = [column.filling for column in plan.shape.kept]
     fills = reads_all_whole or plan.mode is SyncMode.REFRESH
     filled = fields if fills else [name for name in fields if name in state.fields]
-    judged = record_filter if plan.counts_everything else state.record_filter or record_filter
+    judged = state.record_filter or record_filter
+    if plan.counts_everything:
+        judged = record_filter
+    elif follows_changes and judged != record_filter:
+        judged = _SEVERAL_FILTERS
     return Completeness(
         watermark=read_through if follows_changes else state.watermark,
         deletions_through=(

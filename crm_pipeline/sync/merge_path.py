@@ -89,7 +89,7 @@ class MergePath:
         attempt, becomes_live = open_attempt(self.warehouse, plan, restart=restart)
         lander = PageLander(plan.source, self.warehouse, self.streams, check_interrupts, report)
         with noting_failure(self.warehouse, self.connector, plan, attempt) as spent:
-            has_scope = look_before(plan, attempt, lander, self.connector)
+            has_scope = look_before(plan, attempt, lander)
             landed = lander.read_into_staging(
                 attempt, plan.request(attempt), plan.staged_shape, becomes_live=becomes_live
             )
@@ -229,12 +229,12 @@ class MergePath:
         self, connection: psycopg.Connection, plan: SyncPlan, merged: merge.Merged
     ) -> None:
         """Reference data is small, partly our own, and kept for good: nobody is asked about it."""
-        if plan.mode in (SyncMode.REFERENCE, SyncMode.RECORD):
+        if plan.mode is SyncMode.REFERENCE:
             return
-        disappearance.require_plausible(
+        has_consent = disappearance.require_plausible(
             connection,
             plan.name,
             merged.unexplained,
             lambda: count_live_rows(connection, plan.shape),
         )
-        disappearance.settle(connection, plan.name, plan.mode, used=merged.unexplained)
+        disappearance.settle(connection, plan.name, plan.mode, has_consent=has_consent)

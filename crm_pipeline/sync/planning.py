@@ -89,5 +89,5 @@ def _to_refresh(plan: SyncPlan, filled: list[str]) -> frozenset[str]:
         if (field := described.find(column.source)) is not None and field.is_calculated
     }
     return frozenset(
-        calculated | {column.source for column in plan.shape.kept if column.source not in filled}
+        calculated | {column.source for column in plan.shape.kept if column.filling not in filled}
     )

@@ -69,7 +69,7 @@ def _find_differences(sides: Sides, delta: sql.Identifier) -> sql.Composed:
         " WHEN t.{key} IS NULL THEN {lives}"
         " WHEN s.{key} IS NULL THEN t._deleted_at IS NULL AND {is_untouched}"
         " WHEN NOT {is_not_older} THEN {is_untouched}"
-        " WHEN {gone} THEN t._vanished IS NULL OR t._vanished NOT IN ('deleted', 'merged')"
+        " WHEN {gone} THEN t._deleted_at IS NULL OR t._vanished NOT IN ('deleted', 'merged')"
         "     OR {is_newer}"
         " WHEN t._deleted_at IS NOT NULL OR t._synced_at = '-infinity' THEN true"
         " ELSE ({old}) IS DISTINCT FROM ({new}) END"

@@ -36,7 +36,7 @@ def require_plausible(
     object_name: str,
     vanishing: int,
     count_live: Callable[[], int],
-) -> None:
+) -> bool:
     """Stop a commit by which too many rows would vanish, unless a person has agreed.
 
     Args:
@@ -45,14 +45,17 @@ def require_plausible(
         vanishing: rows that have just become tombstones because they were not there.
         count_live: live rows that are left; asked only when there is any doubt.
 
+    Returns:
+        Whether it goes on because a person has agreed.
+
     Raises:
         MassDisappearance: nobody has agreed to so many.
     """
     if vanishing < 2:
-        return
+        return False
     live = count_live() + vanishing
     if not is_mass(vanishing, live):
-        return
+        return False
     row = connection.execute(
         "SELECT coalesce(accepted_disappearance, 0) FROM crm_sync.object_state"
         " WHERE object_name = %s",
@@ -62,6 +65,7 @@ def require_plausible(
     # The org lives on between the question and the answer.
     if not accepted or vanishing > accepted + max(FEWEST_ROWS, accepted // 10):
         raise MassDisappearance(object_name, vanishing=vanishing, live=live)
+    return True
 
 
 def hold(connection: psycopg.Connection, error: MassDisappearance, mode: SyncMode) -> None:
@@ -73,15 +77,20 @@ def hold(connection: psycopg.Connection, error: MassDisappearance, mode: SyncMod
     )
 
 
-def settle(connection: psycopg.Connection, object_name: str, mode: SyncMode, used: int) -> None:
-    """Forget what was held when the same kind of sync, or one that reads everything, commits."""
+def settle(
+    connection: psycopg.Connection, object_name: str, mode: SyncMode, *, has_consent: bool
+) -> None:
+    """Forget what was held, and the consent to it, when a commit has answered it.
+
+    That is one which needed the consent, or the same kind of sync or one that reads everything,
+    which did without: what had vanished is back. Any other commit leaves it to wait.
+    """
     connection.execute(
         "UPDATE crm_sync.object_state SET"
-        " accepted_disappearance = CASE WHEN %(used)s THEN NULL ELSE accepted_disappearance END,"
-        " held_disappearance = NULL, held_mode = NULL"
-        " WHERE object_name = %(object)s AND (%(used)s OR held_mode = %(mode)s"
+        " accepted_disappearance = NULL, held_disappearance = NULL, held_mode = NULL"
+        " WHERE object_name = %(object)s AND (%(consent)s OR held_mode = %(mode)s"
         " OR (held_mode IS NOT NULL AND %(mode)s = 'full'))",
-        {"used": used > 1, "object": object_name, "mode": mode.value},
+        {"consent": has_consent, "object": object_name, "mode": mode.value},
     )
 
 

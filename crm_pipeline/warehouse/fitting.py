@@ -75,8 +75,8 @@ class Fitted:
 
     Attributes:
         shape: with the wider of both types where the table's is wider than the CRM's.
-        unfilled: CRM fields whose column is new or was retyped, so that older rows want a full
-            sync.
+        unfilled: CRM fields whose column is new or was retyped, as `Column.filling` says it: older
+            rows want a refresh.
         misfits: CRM fields that the table cannot take, each with the reason.
     """
 
@@ -109,7 +109,7 @@ def fit_table(connection: psycopg.Connection, shape: TableShape) -> Fitted:
             del fitting[column]
             misfits.append((column.source, problem))
         else:
-            unfilled.append(column.source)
+            unfilled.append(column.filling)
     if unfilled:
         comment_table(connection, shape)
     fitted = replace(

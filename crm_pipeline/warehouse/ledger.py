@@ -432,13 +432,15 @@ def move_watermark(
 ) -> None:
     """Say how far the object is complete, in the transaction that makes it so.
 
-    A full sync sets the watermark to its own instant, even if differentials had gone further while
-    it stood still: what its older pages brought is then read again. Nothing else moves it back.
+    A full sync sets both instants to its own, even if differentials had gone further while it stood
+    still: what its older pages brought is then read again, or found deleted. Nothing else moves
+    them back.
     """
     connection.execute(
         "UPDATE crm_sync.object_state SET watermark = CASE WHEN %(is_full)s THEN %(watermark)s"
         " ELSE greatest(watermark, %(watermark)s) END,"
-        " deletions_through = greatest(deletions_through, %(deletions_through)s),"
+        " deletions_through = CASE WHEN %(is_full)s THEN %(deletions_through)s"
+        " ELSE greatest(deletions_through, %(deletions_through)s) END,"
         " last_sync_at = now(), record_filter = %(filter)s, fields = %(fields)s,"
         " last_full_sync_at = CASE WHEN %(is_full)s THEN now() ELSE last_full_sync_at END,"
         " refreshed_at = CASE WHEN %(is_refreshed)s THEN now() ELSE refreshed_at END,"

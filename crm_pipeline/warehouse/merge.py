@@ -150,7 +150,8 @@ def merge(
 def refresh(connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt) -> Merged:
     """Bring the staged columns up to date in rows of the very version that was read.
 
-    A row of another version is on its way by a differential, with all its columns.
+    A row of another version is on its way by a differential, with all its columns, and what another
+    path has written meanwhile is younger.
     """
     sides = Sides(shape, attempt, attempt.staging_table)
     return Merged(0, connection.execute(_refresh(sides)).rowcount, 0)
@@ -187,7 +188,7 @@ def _bury(sides: Sides) -> sql.Composed | None:
         " _vanished = CASE WHEN {merged} IS NULL THEN 'deleted' ELSE 'merged' END,"
         " _merged_into = {merged}, _synced_at = now(){move_stamp}"
         " FROM {source} s WHERE {same_key} AND s.{gone} AND {is_not_older}"
-        " AND (t._vanished IS NULL OR t._vanished NOT IN ('deleted', 'merged') OR {is_newer})"
+        " AND (t._deleted_at IS NULL OR t._vanished NOT IN ('deleted', 'merged') OR {is_newer})"
         " RETURNING t._vanished"
     ).format(
         stamp=sides.of("s", shape.stamp_column),
@@ -228,7 +229,7 @@ def _refresh(sides: Sides) -> sql.Composed:
     stamp = sql.Identifier(sides.shape.stamp_column or "")
     return sql.SQL(
         "UPDATE {target} t SET {sets}, _synced_at = now() FROM {source} s"
-        " WHERE {same_key} AND t.{stamp} = s.{stamp} AND t._deleted_at IS NULL"
+        " WHERE {same_key} AND t.{stamp} = s.{stamp} AND t._deleted_at IS NULL AND {is_untouched}"
         " AND t._synced_at <> '-infinity' AND ({old}) IS DISTINCT FROM ({new})"
     ).format(
         sets=sides.sets(),

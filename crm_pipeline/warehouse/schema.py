@@ -44,6 +44,12 @@ class Column:
     is_identifier: bool = False
 
     @property
+    def filling(self) -> str:
+        """What to remember when every row has its value: the field and, if renamed, the column."""
+        is_renamed = self.name != self.source.lower().replace(".", "_")
+        return f"{self.source} as {self.name}" if is_renamed else self.source
+
+    @property
     def definition(self) -> sql.Composable:
         """How CREATE TABLE spells it. Ids sort by byte: much faster to index than by language."""
         return sql.SQL("{} {}{}").format(

@@ -37,8 +37,9 @@ def note_not_found(
     """Add ids that were asked for and did not come."""
     connection.execute(
         sql.SQL(
-            "INSERT INTO {scope} ({key}, _is_found) SELECT id, false FROM unnest({ids}::text[]) id"
-            " WHERE id NOT IN (SELECT {key} FROM {scope})"
+            "INSERT INTO {scope} ({key}, _is_found) SELECT asked._id, false"
+            " FROM unnest({ids}::text[]) asked(_id)"
+            " WHERE NOT EXISTS (SELECT FROM {scope} o WHERE o.{key} = asked._id)"
         ).format(
             scope=staging_identifier(scope_table),
             key=sql.Identifier(shape.id_column),
@@ -63,8 +64,9 @@ def note_gone(
     )
     connection.execute(
         sql.SQL(
-            "INSERT INTO {scope} ({key}, _is_found, _is_gone) SELECT DISTINCT id, false, true"
-            " FROM unnest({ids}::text[]) id WHERE id NOT IN (SELECT {key} FROM {scope})"
+            "INSERT INTO {scope} ({key}, _is_found, _is_gone) SELECT DISTINCT asked._id, false, true"
+            " FROM unnest({ids}::text[]) asked(_id)"
+            " WHERE NOT EXISTS (SELECT FROM {scope} o WHERE o.{key} = asked._id)"
         ).format(**found)
     )
 

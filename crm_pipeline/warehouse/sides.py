@@ -54,10 +54,10 @@ class Sides:
     def is_not_older(self) -> sql.Composable:
         """Never backwards, but over a row that somebody else has changed.
 
-        A record without a stamp has no order, so the last read counts.
+        A record without a stamp has no order, so what came by another path meanwhile counts.
         """
         if self.shape.stamp_column is None:
-            return sql.SQL("true")
+            return self.is_untouched
         return sql.SQL("((t.{0} <= s.{0}) IS NOT FALSE OR t._synced_at = '-infinity')").format(
             sql.Identifier(self.shape.stamp_column)
         )

@@ -15,10 +15,9 @@ ALTER TABLE crm_sync.object_state
     ADD COLUMN held_mode text,
     ADD COLUMN accepted_disappearance bigint;
 ALTER TABLE crm_sync.object_state RENAME COLUMN full_sync_due_reason TO due_reason;
-UPDATE crm_sync.object_state
-    SET deletions_through = watermark, refreshed_at = last_full_sync_at;
+UPDATE crm_sync.object_state SET refreshed_at = last_full_sync_at;
 COMMENT ON COLUMN crm_sync.object_state.deletions_through IS
-    'Every deletion before this instant of the CRM''s time is known.';
+    'Every deletion before this instant of the CRM''s time is known; null: none is known to be.';
 COMMENT ON COLUMN crm_sync.object_state.refreshed_at IS
     'When the columns that no stamp speaks for (formulas, parents'' fields) were last read whole.';
 COMMENT ON COLUMN crm_sync.object_state.held_disappearance IS
