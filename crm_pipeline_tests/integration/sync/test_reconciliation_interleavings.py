@@ -175,7 +175,6 @@ def test_o3_a_tombstone_that_somebody_made_live_again_is_buried_again(house: Hou
     house.assert_in_step()
 
 
-@BUG
 def test_a_quarantined_record_that_is_gone_for_good_leaves_the_quarantine(house: House) -> None:
     synced(house, {"Lead": {"fields": ["LastName", "NumberOfEmployees"]}})
     [one] = some(house, 1)
