@@ -212,6 +212,7 @@ class MergePath:
         shape = plan.staged_shape
         scope_table = None if attempt.scope_records is None else attempt.scope_table
         if plan.is_census:
+            ledger.release_the_gone(connection, attempt, shape)
             return census.take_census(
                 connection, shape, attempt, scope_table=scope_table, watermark=state.watermark
             )

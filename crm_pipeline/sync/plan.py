@@ -55,6 +55,11 @@ class SyncPlan:
         return self.selection.crm_object.cursor_field is not None
 
     @property
+    def refreshes_stamp(self) -> bool:
+        """Whether even the stamp's column is not filled yet, so that no row's version is known."""
+        return self.selection.crm_object.cursor_field in self.refreshed
+
+    @property
     def is_census(self) -> bool:
         """Whether only ids, stamps and marks are staged."""
         return self.mode is SyncMode.RECONCILE and self.has_stamp
