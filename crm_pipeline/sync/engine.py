@@ -320,6 +320,7 @@ class SyncEngine:
         repair = replace(
             plan,
             mode=SyncMode.RECORD,
+            is_repair=True,
             record_ids=suspects.ids or None,
             changed_since=None if suspects.ids else suspects.changed_since,
         )
@@ -331,6 +332,7 @@ class SyncEngine:
             updated=mended.updated,
             deleted=outcome.deleted + mended.deleted,
             rejected=mended.rejected,
+            due_reason=mended.due_reason,
             api_calls=outcome.api_calls + mended.api_calls,
             seconds=outcome.seconds + mended.seconds,
         )

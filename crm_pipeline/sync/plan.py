@@ -35,6 +35,7 @@ class SyncPlan:
         broken_fields: mapped fields that the org does not show us now; the rest is synced.
         record_ids: for RECORD, the ids asked for.
         changed_since: for RECORD without ids, everything since this instant.
+        is_repair: for RECORD, whether it reads what a census found out of step.
         refreshed: for REFRESH, the fields to read.
     """
 
@@ -47,6 +48,7 @@ class SyncPlan:
     broken_fields: tuple[str, ...] = ()
     record_ids: tuple[str, ...] | None = None
     changed_since: datetime | None = None
+    is_repair: bool = False
     refreshed: Collection[str] = ()
 
     @property

@@ -41,31 +41,10 @@ from crm_pipeline_tests.cases.test_c_calculated import (
     account_with_contacts,
 )
 from crm_pipeline_tests.cases.test_f_crash_and_storage import alembic_config
-from crm_pipeline_tests.cases.things import an_object, field
+from crm_pipeline_tests.cases.traces import synced, with_traces
 from crm_pipeline_tests.house import House
 from crm_pipeline_tests.integration.sync.test_rare_interleavings import make_unstorable, pass_time
 from crm_pipeline_tests.integration.warehouse.conftest import Bench, lead_selection
-
-NOT_MENDED = pytest.mark.xfail(
-    strict=True, reason="a census clears what is owed before its repair has committed"
-)
-TRACES = {"Trace__c": {"fields": ["Name", "Kind__c"]}}
-
-
-def synced(house: House, objects: dict[str, Any]) -> House:
-    """A house that was fully synced an hour ago."""
-    house.configure(objects=objects)
-    house.full()
-    pass_time(house)
-    return house
-
-
-def with_traces(house: House, *, has_log: bool = True, **facts: Any) -> House:
-    """A house of ten records of an object without a bin, fully synced an hour ago."""
-    made = an_object("Trace__c", field("Kind__c", "string", length=80))
-    house.org.add_object(replace(made, soft_delete=False, replicateable=has_log))
-    house.org.create_many("Trace__c", ({"Name": f"n{n}", "Kind__c": "a"} for n in range(10)))
-    return synced(house, {"Trace__c": {**TRACES["Trace__c"], **facts}})
 
 
 def before_commit(
@@ -349,7 +328,6 @@ def test_c1_a_stamp_that_is_mapped_later_or_no_more_does_not_make_a_refresh_clai
     assert reconcile(house) == {}
 
 
-@NOT_MENDED
 def test_b9_a_reconciliation_that_dies_before_its_repair_still_owes_the_new_filter(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
