@@ -71,8 +71,9 @@ test-long: $(STAMP) ## Run the tests that take minutes
 reliability: $(STAMP) ## Prove the promises and print the figures (LONG=1: about an hour)
 	$(BIN)/python -m crm_pipeline_tests.reliability --write $(if $(LONG),--long) $(if $(SEED),--seed $(SEED))
 
-benchmark: $(STAMP) ## Measure loading and writing on this machine
-	$(BIN)/python benchmarks/sync_speed.py
+benchmark: $(STAMP) ## Measure the speed (RECORDS=1000000, LARGE=1: 10 million, PROFILE=1, WRITE=1)
+	$(BIN)/python benchmarks/sync_speed.py $(if $(RECORDS),--records $(RECORDS)) \
+		$(if $(LARGE),--large) $(if $(PROFILE),--profile) $(if $(WRITE),--write)
 
 lock: $(STAMP) ## Resolve the dependencies anew, from the public index only
 	env $(INDEX_VARIABLES:%=-u %) UV_NO_CONFIG=1 .venv/tools/bin/uv lock

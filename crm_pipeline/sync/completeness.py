@@ -18,7 +18,12 @@ _SEVERAL_FILTERS = "several"
 
 
 def completeness_after(
-    plan: SyncPlan, attempt: SyncAttempt, state: ObjectState, *, overlap: timedelta
+    plan: SyncPlan,
+    attempt: SyncAttempt,
+    state: ObjectState,
+    *,
+    overlap: timedelta,
+    is_owed_repair: bool,
 ) -> Completeness:
     """What holds for every row once this attempt commits.
 
@@ -27,6 +32,7 @@ def completeness_after(
         attempt: when it was read.
         state: what held before.
         overlap: how much of the CRM's time before the read may still have been committing.
+        is_owed_repair: a census found rows out of step, which only its repair brings in step.
     """
     assert attempt.read_started_at is not None, "a staged attempt was opened"
     read_through = attempt.read_started_at - overlap
@@ -37,9 +43,9 @@ def completeness_after(
     fills = reads_all_whole or plan.mode is SyncMode.REFRESH
     filled = fields if fills else [name for name in fields if name in state.fields]
     judged = state.record_filter or record_filter
-    if plan.counts_everything:
+    if plan.is_repair or (plan.counts_everything and not is_owed_repair):
         judged = record_filter
-    elif follows_changes and judged != record_filter:
+    elif judged != record_filter and (follows_changes or plan.counts_everything):
         judged = _SEVERAL_FILTERS
     return Completeness(
         watermark=read_through if follows_changes else state.watermark,

@@ -137,6 +137,8 @@ class SyncEngine:
             elif mode is SyncMode.REFRESH and not plan.refreshed:
                 return _nothing_to_refresh(plan)
             else:
+                if plan.refreshes_stamp:
+                    self._reconcile_first(plan, lease, report)
                 attempt = self._path.stage(plan, lease, restart=restart, report=report)
             committed = self._path.commit(plan, attempt, lease)
             return self._mended(plan, committed, lease, report)
@@ -304,7 +306,7 @@ class SyncEngine:
         return self.connector.server_time() - known_through > DELETIONS_FORGOTTEN_AFTER
 
     def _reconcile_first(self, plan: SyncPlan, lease: Lease, report: Report) -> None:
-        census = replace(plan, mode=SyncMode.RECONCILE)
+        census = replace(plan, mode=SyncMode.RECONCILE, refreshed=())
         attempt = self._path.stage(census, lease, restart=False, report=report)
         self._mended(census, self._path.commit(census, attempt, lease), lease, report)
 
@@ -318,6 +320,7 @@ class SyncEngine:
         repair = replace(
             plan,
             mode=SyncMode.RECORD,
+            is_repair=True,
             record_ids=suspects.ids or None,
             changed_since=None if suspects.ids else suspects.changed_since,
         )
@@ -329,6 +332,7 @@ class SyncEngine:
             updated=mended.updated,
             deleted=outcome.deleted + mended.deleted,
             rejected=mended.rejected,
+            due_reason=mended.due_reason,
             api_calls=outcome.api_calls + mended.api_calls,
             seconds=outcome.seconds + mended.seconds,
         )

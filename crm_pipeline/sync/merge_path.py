@@ -129,8 +129,14 @@ class MergePath:
                     self._require_whole_staging(connection, attempt)
                     merged, suspects = self._merge(connection, plan, attempt, state)
                     self._require_plausible(connection, plan, merged)
-                    completeness = completeness_after(plan, attempt, state, overlap=self.overlap)
-                    if plan.mode is not SyncMode.RECORD:
+                    completeness = completeness_after(
+                        plan,
+                        attempt,
+                        state,
+                        overlap=self.overlap,
+                        is_owed_repair=suspects is not None and bool(suspects.findings),
+                    )
+                    if plan.mode is not SyncMode.RECORD or plan.is_repair:
                         ledger.move_watermark(connection, plan.name, completeness)
                     outcome = outcome_of(
                         plan,
@@ -212,6 +218,7 @@ class MergePath:
         shape = plan.staged_shape
         scope_table = None if attempt.scope_records is None else attempt.scope_table
         if plan.is_census:
+            ledger.release_the_gone(connection, attempt, shape)
             return census.take_census(
                 connection, shape, attempt, scope_table=scope_table, watermark=state.watermark
             )

@@ -35,6 +35,7 @@ class SyncPlan:
         broken_fields: mapped fields that the org does not show us now; the rest is synced.
         record_ids: for RECORD, the ids asked for.
         changed_since: for RECORD without ids, everything since this instant.
+        is_repair: for RECORD, whether it reads what a census found out of step.
         refreshed: for REFRESH, the fields to read.
     """
 
@@ -47,12 +48,18 @@ class SyncPlan:
     broken_fields: tuple[str, ...] = ()
     record_ids: tuple[str, ...] | None = None
     changed_since: datetime | None = None
+    is_repair: bool = False
     refreshed: Collection[str] = ()
 
     @property
     def has_stamp(self) -> bool:
         """Whether changes can be told from the record itself."""
         return self.selection.crm_object.cursor_field is not None
+
+    @property
+    def refreshes_stamp(self) -> bool:
+        """Whether even the stamp's column is not filled yet, so that no row's version is known."""
+        return self.selection.crm_object.cursor_field in self.refreshed
 
     @property
     def is_census(self) -> bool:

@@ -482,6 +482,24 @@ def release_from_quarantine(
     )
 
 
+def release_the_gone(
+    connection: psycopg.Connection, attempt: SyncAttempt, shape: TableShape
+) -> None:
+    """Quarantine rows of records that a census did not meet: there is nothing left to mend."""
+    connection.execute(
+        sql.SQL(
+            "DELETE FROM crm_sync.quarantine q WHERE q.object_name = {} AND q.sync_run_id <> {}"
+            " AND q.record_id IS NOT NULL"
+            " AND NOT EXISTS (SELECT FROM {} s WHERE s.{} = q.record_id)"
+        ).format(
+            sql.Literal(attempt.object_name),
+            sql.Literal(attempt.sync_run_id),
+            staging_identifier(attempt.staging_table),
+            sql.Identifier(shape.id_column),
+        )
+    )
+
+
 def read_status(warehouse: Warehouse) -> list[dict[str, object]]:
     """The view `crm_sync.sync_status`, as people read it."""
     with warehouse.connect(autocommit=True) as connection:

@@ -64,8 +64,8 @@ def note_gone(
     )
     connection.execute(
         sql.SQL(
-            "INSERT INTO {scope} ({key}, _is_found, _is_gone) SELECT DISTINCT asked._id, false, true"
-            " FROM unnest({ids}::text[]) asked(_id)"
+            "INSERT INTO {scope} ({key}, _is_found, _is_gone)"
+            " SELECT DISTINCT asked._id, false, true FROM unnest({ids}::text[]) asked(_id)"
             " WHERE NOT EXISTS (SELECT FROM {scope} o WHERE o.{key} = asked._id)"
         ).format(**found)
     )

@@ -8,6 +8,7 @@ import pytest
 
 from crm_pipeline.errors import MassDisappearance, UsageError
 from crm_pipeline.model.sync import SyncMode
+from crm_pipeline_tests.cases.traces import with_traces
 from crm_pipeline_tests.house import House
 from crm_pipeline_tests.integration.sync.test_rare_interleavings import pass_time
 
@@ -77,15 +78,12 @@ def test_b2_a_record_deleted_for_good_is_found_by_the_reconciliation_and_named(
 
 
 def test_b2_an_object_without_a_bin_loses_its_records_by_differentials(house: House) -> None:
-    house.configure(objects={"CampaignMember": {"fields": ["CampaignId", "Status"]}})
-    house.org.catalogue.object("CampaignMember")
-    house.full()
+    with_traces(house)
+    [one] = some(house, 1, name="Trace__c")
+    house.org.delete("Trace__c", one)
     pass_time(house)
-    [one] = some(house, 1, name="CampaignMember")
-    house.org.delete("CampaignMember", one)
-    pass_time(house)
-    assert house.sync_once("CampaignMember").deleted == 1
-    assert marks(house, "campaignmember") == {one: "deleted"}
+    assert house.sync_once("Trace__c").deleted == 1
+    assert marks(house, "trace__c") == {one: "deleted"}
 
 
 @pytest.mark.parametrize("is_restamped", [True, False])
@@ -132,15 +130,14 @@ def test_b3_after_a_pause_beyond_the_bin_one_differential_compares_the_ids_first
 
 
 def test_b3_a_log_trimmed_after_two_hours_makes_the_differential_compare_ids(house: House) -> None:
-    house.configure(objects={"CampaignMember": {"fields": ["CampaignId", "Status"]}})
-    house.full()
-    [one] = some(house, 1, name="CampaignMember")
-    house.org.delete("CampaignMember", one)
+    with_traces(house)
+    [one] = some(house, 1, name="Trace__c")
+    house.org.delete("Trace__c", one)
     pass_time(house, 4 * 3600)
     house.org.trim_delete_log(house.org.clock.stamp())
     pass_time(house)
-    house.sync_once("CampaignMember")
-    assert one in marks(house, "campaignmember")
+    house.sync_once("Trace__c")
+    assert one in marks(house, "trace__c")
     house.assert_in_step()
 
 
