@@ -1,47 +1,28 @@
-"""Brings the control schema to the version that this code was written for.
+"""Makes sure that the control schema is the one that this code was written for.
 
-Belongs here: running migrations and checking versions. Does not belong here: the migrations
-(migrations/versions/) and the typed tables of CRM objects, which follow the CRM's describe.
+Nearly always it is, and one question says so: the migration tool and what it imports cost every
+process half a second and 20 MB.
+
+Belongs here: that question. Does not belong here: running migrations (upgrade.py).
 """
 
 from importlib.resources import files
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import IntegrityError, ProgrammingError
-from sqlalchemy.pool import NullPool
 
-from crm_pipeline.errors import ConfigurationError
-from crm_pipeline.warehouse.connection import CONTROL_SCHEMA, STAGING_SCHEMA
+from crm_pipeline.warehouse.connection import CONTROL_SCHEMA, STAGING_SCHEMA, Warehouse
 
-_LOCK_KEY = 7_264_611_918
-_SCHEMAS = {
-    CONTROL_SCHEMA: "What CRM Pipeline remembers. Read the views; leave the tables to it.",
-    STAGING_SCHEMA: "Half-read syncs. Nothing here is complete.",
-}
-_ANALYST = (
-    "DO $$ BEGIN IF to_regrole('analyst') IS NULL THEN CREATE ROLE analyst NOLOGIN; END IF; END $$",
-    f'GRANT USAGE ON SCHEMA {CONTROL_SCHEMA}, "{{schema}}" TO analyst',
-    f"GRANT SELECT ON {CONTROL_SCHEMA}.sync_status TO analyst",
-    'GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO analyst',
-    'ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}" GRANT SELECT ON TABLES TO analyst',
-)
-
-
-def sqlalchemy_url(url: str) -> str:
-    """The same address with the driver spelt out: a bare scheme means another driver elsewhere."""
-    _, _, rest = url.partition("://")
-    return f"postgresql+psycopg://{rest}"
+_IS_READY = """
+SELECT to_regnamespace(%(staging)s) IS NOT NULL AND to_regnamespace(%(crm)s) IS NOT NULL
+   AND CASE WHEN to_regrole('analyst') IS NULL
+            THEN NOT (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user)
+            ELSE has_schema_privilege('analyst', %(crm)s, 'USAGE')
+             AND has_table_privilege('analyst', 'crm_sync.sync_status', 'SELECT') END
+"""
 
 
 def migrate(url: str, *, crm_schema: str = "salesforce") -> None:
-    """Create or upgrade the control schema, and let analysts in; does nothing that is done already.
-
-    The whole upgrade is one transaction, and two processes that start at once take turns.
+    """Create or upgrade the control schema, and let analysts in, unless all of that is done.
 
     Args:
         url: the warehouse.
@@ -50,50 +31,31 @@ def migrate(url: str, *, crm_schema: str = "salesforce") -> None:
     Raises:
         ConfigurationError: the schema was made by a newer version of this software, or our user
             may not create what is missing.
+        TransientError: the warehouse does not answer.
     """
-    config = Config()
-    config.set_main_option("script_location", str(files("crm_pipeline.warehouse") / "migrations"))
-    known = {s.revision for s in ScriptDirectory.from_config(config).walk_revisions()}
-    engine = create_engine(sqlalchemy_url(url), poolclass=NullPool)
-    try:
-        with engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-            for schema, comment in _SCHEMAS.items():
-                _ensure_schema(connection, schema, comment)
-            _ensure_schema(connection, crm_schema, "Tables of the CRM, one per object.")
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            _let_analysts_in(connection, crm_schema)
-    except CommandError as error:
-        raise ConfigurationError(
-            f"The warehouse's schema {CONTROL_SCHEMA} was made by a newer version of CRM "
-            f"Pipeline (this one knows up to {max(known)}). Upgrade CRM Pipeline."
-        ) from error
-    except ProgrammingError as error:
-        if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
-            raise
-        raise ConfigurationError(
-            "The warehouse's user may not create what is missing: "
-            f"{str(error.orig).splitlines()[0]}. Let it: GRANT CREATE ON DATABASE to it, or make "
-            f"the schemas {', '.join(_SCHEMAS)} and {crm_schema} for it."
-        ) from error
+    if _is_current(Warehouse(url, crm_schema)):
+        return
+    from crm_pipeline.warehouse.upgrade import upgrade  # noqa: PLC0415 - imports alembic
+
+    upgrade(url, crm_schema=crm_schema)
 
 
-def _ensure_schema(connection: Connection, schema: str, comment: str) -> None:
-    """Create a schema if it is missing; the right to do so is asked for only then."""
-    found = connection.execute(text("SELECT to_regnamespace(:name)"), {"name": schema}).scalar()
-    if found is None:
-        connection.execute(text(f'CREATE SCHEMA "{schema}"'))
-        quoted = comment.replace("'", "''")
-        connection.execute(text(f"COMMENT ON SCHEMA \"{schema}\" IS '{quoted}'"))
+def newest_revision() -> str:
+    """The migration that this code was written for: the highest number among the files."""
+    versions = files("crm_pipeline.warehouse") / "migrations" / "versions"
+    return max(file.name[:4] for file in versions.iterdir() if file.name[:4].isdigit())
 
 
-def _let_analysts_in(connection: Connection, crm_schema: str) -> None:
-    """Give the role `analyst` what it may read; where we may not create it, the operator does."""
-    savepoint = connection.begin_nested()
-    try:
-        for statement in _ANALYST:
-            connection.execute(text(statement.format(schema=crm_schema)))
-        savepoint.commit()
-    except (ProgrammingError, IntegrityError):
-        savepoint.rollback()
+def _is_current(warehouse: Warehouse) -> bool:
+    with warehouse.connect(autocommit=True) as connection:
+        try:
+            found = connection.execute(
+                f"SELECT version_num FROM {CONTROL_SCHEMA}.alembic_version"
+            ).fetchone()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            return False
+        if found is None or found[0] != newest_revision():
+            return False
+        names = {"staging": STAGING_SCHEMA, "crm": warehouse.crm_schema}
+        ready = connection.execute(_IS_READY, names).fetchone()
+    return bool(ready and ready[0])

@@ -35,9 +35,10 @@ from crm_pipeline.sandbox.salesforce.people import seed_org
 from crm_pipeline.sandbox.salesforce.running import running
 from crm_pipeline.sync.merge_path import MergePath
 from crm_pipeline.warehouse import ledger, merge
-from crm_pipeline.warehouse import migrate as migrating
+from crm_pipeline.warehouse import upgrade as migrating
 from crm_pipeline.warehouse.embedded import EmbeddedPostgres
-from crm_pipeline.warehouse.migrate import migrate, sqlalchemy_url
+from crm_pipeline.warehouse.migrate import migrate
+from crm_pipeline.warehouse.upgrade import sqlalchemy_url
 from crm_pipeline_tests.cases.conftest import only_leads
 from crm_pipeline_tests.cases.test_a_reading_forward import (
     OVERLAP,

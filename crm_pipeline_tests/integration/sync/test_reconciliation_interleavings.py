@@ -24,9 +24,10 @@ from crm_pipeline.sync.merge_path import MergePath
 from crm_pipeline.sync.reading import PageLander
 from crm_pipeline.warehouse import merge
 from crm_pipeline.warehouse.connection import Warehouse
-from crm_pipeline.warehouse.migrate import migrate, sqlalchemy_url
+from crm_pipeline.warehouse.migrate import migrate
 from crm_pipeline.warehouse.schema import table_shape
 from crm_pipeline.warehouse.scope import create_scope, note_not_found
+from crm_pipeline.warehouse.upgrade import sqlalchemy_url
 from crm_pipeline_tests.cases.test_b_disappearance import (
     LEADS,
     TARGETS,

@@ -1,0 +1,100 @@
+"""Brings the control schema to the version that this code was written for.
+
+Belongs here: running migrations. Does not belong here: finding out that there is nothing to do
+(migrate.py), the migrations (migrations/versions/) and the typed tables of CRM objects, which
+follow the CRM's describe.
+"""
+
+from importlib.resources import files
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.pool import NullPool
+
+from crm_pipeline.errors import ConfigurationError
+from crm_pipeline.warehouse.connection import CONTROL_SCHEMA, STAGING_SCHEMA
+
+_LOCK_KEY = 7_264_611_918
+_SCHEMAS = {
+    CONTROL_SCHEMA: "What CRM Pipeline remembers. Read the views; leave the tables to it.",
+    STAGING_SCHEMA: "Half-read syncs. Nothing here is complete.",
+}
+_ANALYST = (
+    "DO $$ BEGIN IF to_regrole('analyst') IS NULL THEN CREATE ROLE analyst NOLOGIN; END IF; END $$",
+    f'GRANT USAGE ON SCHEMA {CONTROL_SCHEMA}, "{{schema}}" TO analyst',
+    f"GRANT SELECT ON {CONTROL_SCHEMA}.sync_status TO analyst",
+    'GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO analyst',
+    'ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}" GRANT SELECT ON TABLES TO analyst',
+)
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The same address with the driver spelt out: a bare scheme means another driver elsewhere."""
+    _, _, rest = url.partition("://")
+    return f"postgresql+psycopg://{rest}"
+
+
+def upgrade(url: str, *, crm_schema: str) -> None:
+    """Create or upgrade the control schema, and let analysts in; does nothing that is done already.
+
+    The whole upgrade is one transaction, and two processes that start at once take turns.
+
+    Args:
+        url: the warehouse.
+        crm_schema: where typed tables will stand, named after the CRM.
+
+    Raises:
+        ConfigurationError: the schema was made by a newer version of this software, or our user
+            may not create what is missing.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(files("crm_pipeline.warehouse") / "migrations"))
+    known = {s.revision for s in ScriptDirectory.from_config(config).walk_revisions()}
+    engine = create_engine(sqlalchemy_url(url), poolclass=NullPool)
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+            for schema, comment in _SCHEMAS.items():
+                _ensure_schema(connection, schema, comment)
+            _ensure_schema(connection, crm_schema, "Tables of the CRM, one per object.")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            _let_analysts_in(connection, crm_schema)
+    except CommandError as error:
+        raise ConfigurationError(
+            f"The warehouse's schema {CONTROL_SCHEMA} was made by a newer version of CRM "
+            f"Pipeline (this one knows up to {max(known)}). Upgrade CRM Pipeline."
+        ) from error
+    except ProgrammingError as error:
+        if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+            raise
+        raise ConfigurationError(
+            "The warehouse's user may not create what is missing: "
+            f"{str(error.orig).splitlines()[0]}. Let it: GRANT CREATE ON DATABASE to it, or make "
+            f"the schemas {', '.join(_SCHEMAS)} and {crm_schema} for it."
+        ) from error
+
+
+def _ensure_schema(connection: Connection, schema: str, comment: str) -> None:
+    """Create a schema if it is missing; the right to do so is asked for only then."""
+    found = connection.execute(text("SELECT to_regnamespace(:name)"), {"name": schema}).scalar()
+    if found is None:
+        connection.execute(text(f'CREATE SCHEMA "{schema}"'))
+        quoted = comment.replace("'", "''")
+        connection.execute(text(f"COMMENT ON SCHEMA \"{schema}\" IS '{quoted}'"))
+
+
+def _let_analysts_in(connection: Connection, crm_schema: str) -> None:
+    """Give the role `analyst` what it may read; where we may not create it, the operator does."""
+    savepoint = connection.begin_nested()
+    try:
+        for statement in _ANALYST:
+            connection.execute(text(statement.format(schema=crm_schema)))
+        savepoint.commit()
+    except (ProgrammingError, IntegrityError):
+        savepoint.rollback()
