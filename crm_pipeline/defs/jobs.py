@@ -19,6 +19,7 @@ jobs are launched (schedules.py, sensors.py).
 """
 
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any
 
 import dagster as dg
@@ -171,7 +172,10 @@ def objects_form(
             }
         }
 
-    choices = dg.Enum("CrmObjects", [dg.EnumValue(one.object_name) for one in named])
+    names = [one.object_name for one in named]
+    # Dagster remembers lists of an enum by the enum's name, for as long as the process lives.
+    digest = sha256(",".join(names).encode()).hexdigest()[:8]
+    choices = dg.Enum(f"CrmObjects_{digest}", [dg.EnumValue(name) for name in names])
     objects = dg.Field([choices], default_value=[], description=_OBJECTS_FIELD)
     return dg.ConfigMapping(config_fn=to_steps, config_schema={"objects": objects, **questions})
 
