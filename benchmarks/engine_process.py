@@ -91,7 +91,7 @@ def main() -> None:
         started = time.monotonic()
         outcome = made.sync_object(name, mode=mode, run_id=f"bench {time.time()}")
         seconds = time.monotonic() - started
-        watermark, calls = made.watermark(name), made.connector.usage.calls
+        watermark, calls = made.inspector.watermark(name), made.connector.usage.calls
     print(
         json.dumps(
             {
