@@ -151,6 +151,8 @@ class Verdict:
     Attributes:
         violations: promises that were broken, in sentences.
         repeated_pages: pages that the org handed over more often than to an undisturbed run.
+        reread_pages: the same, where a crash of PostgreSQL had emptied the staging table, or where
+            the victim had already committed.
         extra_calls: calls beyond those of an undisturbed run.
         orphans: Bulk jobs that were begun and whose number nobody could write down any more.
     """
@@ -159,6 +161,7 @@ class Verdict:
     status: str
     violations: tuple[str, ...]
     repeated_pages: int = 0
+    reread_pages: int = 0
     extra_calls: int = 0
     orphans: int = 0
 
@@ -286,11 +289,12 @@ class Matrix:
         extra = len(self.lab.requests()) - self.requests
         # Emptied staging is read again, and so is what had been committed before the kill.
         is_excused = kind == "postgres" or found == self.new
-        if repeated > STREAMS and not is_excused:
+        reread, repeated = (repeated, 0) if is_excused else (0, repeated)
+        if repeated > STREAMS:
             wrong.append(f"{repeated} pages were read twice")
         if orphans > 1:
             wrong.append(f"{orphans} Bulk jobs are left over")
-        return Verdict(blow, status, tuple(wrong), repeated, extra, orphans)
+        return Verdict(blow, status, tuple(wrong), repeated, reread, extra, orphans)
 
     def _is_midway(self, copy: Lab) -> bool:
         """A reconciliation commits its marks, then its repairs: each row is of before or after."""

@@ -59,7 +59,7 @@ class Size:
 
 
 SHORT = Size("short", 120, 60, 60, 30, 1, 2, 100, 8, 3, 50_000, 3, 1, 10)
-LONG = Size("long", 900, 400, 2_000, 60, 30, 8, 1_000, 32, 20, 1_000_000, 20, 10, len(BUGS))
+LONG = Size("long", 1_000, 450, 2_000, 60, 30, 8, 1_000, 32, 20, 1_000_000, 20, 10, len(BUGS))
 
 
 def _tell(sentences: Sequence[str]) -> None:

@@ -10,4 +10,4 @@ from crm_pipeline_tests.reliability.server import ProofServer
 def test_a1_b1_b2_b3_o2_whatever_people_and_networks_do_the_tables_equal_the_org(
     crashable_server: ProofServer, number: int
 ) -> None:
-    live_many_lives(crashable_server, lives=10, steps=30, number=number)
+    live_many_lives(crashable_server, lives=8, steps=30, number=number)
