@@ -35,7 +35,8 @@ def compare(connection: psycopg.Connection, shape: TableShape, attempt: SyncAtte
     if connection.execute(_find_twins(sides)).fetchone() is not None:
         raise came_twice(shape)
     connection.execute(_find_differences(sides, delta))
-    connection.execute(sql.SQL("ANALYZE {}").format(delta))
+    key = sql.Identifier(shape.id_column)
+    connection.execute(sql.SQL("ANALYZE {} ({}, _absent_id)").format(delta, key))
     return staged_count(connection, attempt.delta_table)
 
 
