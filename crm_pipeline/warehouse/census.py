@@ -16,7 +16,7 @@ from psycopg import sql
 
 from crm_pipeline.model.sync import Finding
 from crm_pipeline.warehouse.ledger import SyncAttempt
-from crm_pipeline.warehouse.merge import Merged, bury, mark_absent
+from crm_pipeline.warehouse.merge import Merged, bury, distrust_the_future, mark_absent
 from crm_pipeline.warehouse.schema import TableShape
 from crm_pipeline.warehouse.sides import Sides
 
@@ -54,7 +54,7 @@ def take_census(
     vanished = bury(connection, sides)
     if scope_table is not None:
         vanished += mark_absent(connection, sides, scope_table)
-    connection.execute(sides.distrust_the_future())
+    distrust_the_future(connection, sides)
     connection.execute(_collect_suspects(sides, watermark))
     rows = connection.execute("SELECT finding, count(*) FROM pg_temp.suspect GROUP BY 1").fetchall()
     findings = {str(finding): int(count) for finding, count in rows}

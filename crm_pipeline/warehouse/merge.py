@@ -140,7 +140,7 @@ def merge(
     """
     sides = Sides(shape, attempt, source)
     if shape.stamp_column is not None and source == attempt.delta_table:
-        connection.execute(sides.distrust_the_future())
+        distrust_the_future(connection, sides)
     vanished = bury(connection, sides)
     updated = connection.execute(_update(sides)).rowcount
     inserted = connection.execute(_insert(sides)).rowcount
@@ -157,6 +157,16 @@ def refresh(connection: psycopg.Connection, shape: TableShape, attempt: SyncAtte
     """
     sides = Sides(shape, attempt, attempt.staging_table)
     return Merged(0, connection.execute(_refresh(sides)).rowcount, 0)
+
+
+def distrust_the_future(connection: psycopg.Connection, sides: Sides) -> None:
+    """Mark rows younger than their record: they were not written by us."""
+    connection.execute(
+        sql.SQL(
+            "UPDATE {target} t SET _synced_at = '-infinity' FROM {source} s"
+            " WHERE {same_key} AND t.{stamp} > s.{stamp} AND {is_untouched}"
+        ).format(stamp=sql.Identifier(sides.shape.stamp_column or ""), **sides.names)
+    )
 
 
 def bury(connection: psycopg.Connection, sides: Sides) -> Counter[str]:

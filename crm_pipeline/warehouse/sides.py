@@ -104,10 +104,3 @@ class Sides:
     def of(self, alias: str, column: str | None) -> sql.Composable:
         """A column that not every object has."""
         return sql.Identifier(alias, column) if column else sql.SQL("NULL")
-
-    def distrust_the_future(self) -> sql.Composed:
-        """A row younger than its record was not written by us."""
-        return sql.SQL(
-            "UPDATE {target} t SET _synced_at = '-infinity' FROM {source} s"
-            " WHERE {same_key} AND t.{stamp} > s.{stamp} AND {is_untouched}"
-        ).format(stamp=sql.Identifier(self.shape.stamp_column or ""), **self.names)
