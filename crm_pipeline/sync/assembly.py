@@ -94,6 +94,7 @@ class SyncSwitch:
         self._config_file = config_file
         self._seen: tuple[int, int] | None = None
         self._is_enabled = True
+        self.is_enabled()
 
     def require(self) -> None:
         """Raise when the switch is off.

@@ -185,10 +185,11 @@ class SyncEngine:
             UsageError: the object has never been fully synced, so there is no table.
         """
         self.require_enabled()
-        plan = self._plan(object_name, SyncMode.RECORD, run_id)
-        plan = replace(plan, record_ids=(self.connector.full_id(record_id),))
-        attempt = self._path.stage(plan, None, restart=False, report=ignore_progress)
-        return self._path.commit(plan, attempt, None).outcome
+        with self.warehouse.reusing_connections():
+            plan = self._plan(object_name, SyncMode.RECORD, run_id)
+            plan = replace(plan, record_ids=(self.connector.full_id(record_id),))
+            attempt = self._path.stage(plan, None, restart=False, report=ignore_progress)
+            return self._path.commit(plan, attempt, None).outcome
 
     def sync_reference(
         self,
@@ -232,6 +233,7 @@ class SyncEngine:
         self.require_enabled()
         trials = None if mode is SyncMode.FULL else 1
         with ExitStack() as stack:
+            stack.enter_context(self.warehouse.reusing_connections())
             for trial in stamina.retry_context(
                 on=LeaseBusy, attempts=trials, timeout=None, wait_initial=0.5, wait_max=5
             ):

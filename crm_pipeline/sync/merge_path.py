@@ -230,7 +230,7 @@ class MergePath:
             return merged, None
         if not plan.makes_table:
             raise UsageError(NEVER_SYNCED.format(name=plan.name))
-        return merge.publish(connection, shape, attempt.staging_table), None
+        return merge.publish(connection, shape, attempt), None
 
     def _require_plausible(
         self, connection: psycopg.Connection, plan: SyncPlan, merged: merge.Merged

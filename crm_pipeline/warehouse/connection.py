@@ -4,9 +4,11 @@ Belongs here: how a connection is made. Does not belong here: what is asked over
 """
 
 import re
+import selectors
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 import psycopg
 
@@ -27,6 +29,52 @@ _PSYCOPG_PREFIX = "postgresql+psycopg://"
 _REFUSED_BY_POOLER = "unsupported startup parameter"
 
 
+class _IdleConnections:
+    """Connections that wait for their next use, while a block keeps them."""
+
+    def __init__(self) -> None:
+        self._waiting: list[psycopg.Connection] = []
+        self._blocks = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        with self._lock:
+            self._blocks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocks -= 1
+                over = [] if self._blocks else self._waiting[:]
+                self._waiting = self._waiting if self._blocks else []
+            for connection in over:
+                connection.close()
+
+    def take(self) -> psycopg.Connection | None:
+        with self._lock:
+            while self._waiting:
+                connection = self._waiting.pop()
+                if not _has_ended(connection):
+                    return connection
+                connection.close()
+        return None
+
+    def give_back(self, connection: psycopg.Connection) -> None:
+        with self._lock:
+            if self._blocks and not connection.closed:
+                self._waiting.append(connection)
+                return
+        connection.close()
+
+
+def _has_ended(connection: psycopg.Connection) -> bool:
+    """Whether the server has hung up: nothing else comes over a connection that asked nothing."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        return bool(selector.select(0))
+
+
 @dataclass(frozen=True)
 class Warehouse:
     """One PostgreSQL database that holds the tables of one organisation.
@@ -38,6 +86,7 @@ class Warehouse:
 
     url: str
     crm_schema: str = "salesforce"
+    _idle: _IdleConnections = field(init=False, default_factory=_IdleConnections, compare=False)
 
     def __repr__(self) -> str:
         """Never shows the password."""
@@ -45,7 +94,7 @@ class Warehouse:
 
     @contextmanager
     def connect(self, *, autocommit: bool = False) -> Iterator[psycopg.Connection]:
-        """A connection of its own: commits at the end, rolls back on an error, always closes.
+        """A connection for nobody else: commits at the end, or rolls back and closes on an error.
 
         Errors of the database that leave it hold no value of any record.
 
@@ -53,24 +102,43 @@ class Warehouse:
             TransientError: the server cannot be reached or is starting, or its disk is full.
             ConfigurationError: the address cannot be read.
         """
-        with values_kept_in(), self._opened(autocommit=autocommit) as connection:
+        with values_kept_in():
+            connection = self._idle.take() or self._opened()
             try:
+                connection.autocommit = autocommit
                 yield connection
-            except psycopg.errors.DiskFull as error:
-                raise TransientError(
-                    "The warehouse's disk is full; nothing was changed. Free space there, and the "
-                    "next sync goes on by itself."
-                ) from error
+                if not connection.closed:
+                    connection.commit()
+            except BaseException as error:
+                with suppress(psycopg.Error):
+                    connection.rollback()
+                connection.close()
+                if isinstance(error, psycopg.errors.DiskFull):
+                    raise TransientError(
+                        "The warehouse's disk is full; nothing was changed. Free space there, and "
+                        "the next sync goes on by itself."
+                    ) from error
+                raise
+            self._idle.give_back(connection)
 
-    def _opened(self, *, autocommit: bool) -> psycopg.Connection:
+    @contextmanager
+    def reusing_connections(self) -> Iterator[None]:
+        """Within the block, connections are used again: opening one costs as much as many queries.
+
+        At its end they are closed.
+        """
+        with self._idle.kept():
+            yield
+
+    def _opened(self) -> psycopg.Connection:
         problem: CrmPipelineError
         try:
             try:
-                return self._open(autocommit=autocommit, options=_SESSION)
+                return self._open(options=_SESSION)
             except psycopg.OperationalError as error:
                 if _REFUSED_BY_POOLER not in str(error):
                     raise
-                return self._open(autocommit=autocommit, options="")
+                return self._open(options="")
         except psycopg.OperationalError as error:
             problem = TransientError(
                 "The warehouse does not answer: "
@@ -86,10 +154,9 @@ class Warehouse:
         # Raised outside of the except block: the cause could quote the password.
         raise problem
 
-    def _open(self, *, autocommit: bool, options: str) -> psycopg.Connection:
+    def _open(self, *, options: str) -> psycopg.Connection:
         return psycopg.connect(
             self.url.replace(_PSYCOPG_PREFIX, "postgresql://", 1),
-            autocommit=autocommit,
             # A statement prepared in one session is unknown in the next one of a pooler.
             prepare_threshold=None,
             connect_timeout=10,

@@ -30,7 +30,6 @@ from crm_pipeline.warehouse.schema import (
     staging_identifier,
 )
 from crm_pipeline.warehouse.sides import Sides
-from crm_pipeline.warehouse.tables import count_live_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +80,19 @@ def came_twice(shape: TableShape) -> IncompleteRead:
     )
 
 
-def publish(connection: psycopg.Connection, shape: TableShape, staging_table: str) -> Merged:
+def publish(connection: psycopg.Connection, shape: TableShape, attempt: SyncAttempt) -> Merged:
     """Make a keyed staging table the live one, by renaming: the first full sync writes once."""
+    staging_table = attempt.staging_table
     table = staging_identifier(staging_table)
+    rows = attempt.records_read - attempt.rejected
     if "_synced_at" not in column_types(connection, STAGING_SCHEMA, staging_table):
         add_bookkeeping(connection, table)
         connection.execute(sql.SQL("ALTER TABLE {} SET LOGGED").format(table))
     if shape.deleted_column:
-        connection.execute(
-            sql.SQL("DELETE FROM {} WHERE {}").format(table, sql.Identifier(shape.deleted_column))
+        in_bin = sql.SQL("DELETE FROM {} WHERE {}").format(
+            table, sql.Identifier(shape.deleted_column)
         )
+        rows -= connection.execute(in_bin).rowcount
     dropped = [c for c in shape.staged if c not in shape.kept]
     for column in dropped:
         connection.execute(
@@ -114,7 +116,7 @@ def publish(connection: psycopg.Connection, shape: TableShape, staging_table: st
     guard_rows(connection, shape)
     comment_table(connection, shape)
     grant_to_analysts(connection, shape.qualified)
-    return Merged(inserted=count_live_rows(connection, shape), updated=0, deleted=0)
+    return Merged(inserted=rows, updated=0, deleted=0)
 
 
 def merge(

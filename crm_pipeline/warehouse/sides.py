@@ -96,9 +96,11 @@ class Sides:
         return sql.SQL(", ").join(sql.Identifier(alias, c.name) for c in self.shape.kept)
 
     def sets(self) -> sql.Composable:
-        """Every such column as the source has it."""
+        """Every such column as the source has it, but the key, which is the same."""
         return sql.SQL(", ").join(
-            sql.SQL("{0} = s.{0}").format(sql.Identifier(c.name)) for c in self.shape.kept
+            sql.SQL("{0} = s.{0}").format(sql.Identifier(c.name))
+            for c in self.shape.kept
+            if c.name != self.shape.id_column
         )
 
     def of(self, alias: str, column: str | None) -> sql.Composable:

@@ -92,7 +92,7 @@ class OwnServer:
     def cut(self) -> None:
         """Let every connection of ours end."""
         self.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE application_name = 'crm_pipeline'"
         )
 
@@ -387,7 +387,7 @@ def test_f8_after_many_kills_one_good_sync_leaves_nothing_over(
 ) -> None:
     house = paged
     house.served.server.settings.bulk_page_records = page
-    new_leads(house, 400)
+    new_leads(house, 5 * deaths * page)
     signals = cycle((signal.SIGKILL, signal.SIGINT, signal.SIGTERM))
     modes = cycle((SyncMode.FULL, SyncMode.DIFFERENTIAL))
     ways = zip(modes, cycle((1, 2, 3, 4, 5)), signals, strict=False)

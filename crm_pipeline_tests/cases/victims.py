@@ -11,6 +11,7 @@ import resource
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,10 @@ def _called(
 
 def sync(name: str, mode: SyncMode, death: Death | None = None) -> int:
     """A sync that dies after some of its pages, if it has so many; returns the records read."""
-    pages = 0
+    pages = count(1)  # two threads report; each page has a number of its own
 
     def report(_: Progress) -> None:
-        nonlocal pages
-        pages += 1
-        if death is not None and pages == death.after_pages:
+        if death is not None and next(pages) == death.after_pages:
             os.kill(os.getpid(), death.by)
 
     with Installation.from_environment().engine() as engine:

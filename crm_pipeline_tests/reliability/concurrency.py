@@ -16,7 +16,6 @@ from crm_pipeline.warehouse.lease import held_lease
 from crm_pipeline_tests.reliability import edits
 from crm_pipeline_tests.reliability.engines import engine_at
 from crm_pipeline_tests.reliability.lab import FILTER, Lab, lab
-from crm_pipeline_tests.reliability.pools import KeptWarehouse
 from crm_pipeline_tests.reliability.server import ProofServer
 
 
@@ -32,14 +31,15 @@ class Crowd:
 def crowd_over_one_lease(server: ProofServer, *, schedulers: int, ticks: int) -> Crowd:
     """Every scheduler tries at every tick, and nobody may be inside with another."""
     database = server.copy()
-    warehouses = [KeptWarehouse(server.url(database)) for _ in range(schedulers)]
     inside = _Inside()
 
     def schedule(number: int) -> int:
         owned = 0
-        for tick in range(ticks):
-            with suppress(LeaseBusy):
-                owned += _one_tick(warehouses[number], f"scheduler {number} {tick}", inside)
+        warehouse = Warehouse(server.url(database))
+        with warehouse.reusing_connections():
+            for tick in range(ticks):
+                with suppress(LeaseBusy):
+                    owned += _one_tick(warehouse, f"scheduler {number} {tick}", inside)
         return owned
 
     try:
@@ -47,8 +47,6 @@ def crowd_over_one_lease(server: ProofServer, *, schedulers: int, ticks: int) ->
             owned = sum(pool.map(schedule, range(schedulers)))
         return Crowd(schedulers * ticks, owned, inside.overlaps)
     finally:
-        for warehouse in warehouses:
-            warehouse.close()
         server.drop(database)
 
 

@@ -28,10 +28,10 @@ from crm_pipeline.model.sync import Progress, SyncMode, SyncOutcome
 from crm_pipeline.sandbox.salesforce.failures import OrgError
 from crm_pipeline.sandbox.salesforce.transactions import OpenTransaction
 from crm_pipeline.sync.engine import SyncEngine
+from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline_tests.reliability import edits
 from crm_pipeline_tests.reliability.engines import engine_at
 from crm_pipeline_tests.reliability.lab import FIELDS, OVERLAP_SECONDS, Lab, lab
-from crm_pipeline_tests.reliability.pools import KeptWarehouse
 from crm_pipeline_tests.reliability.server import ProofServer
 
 NAMES = tuple(FIELDS)
@@ -74,8 +74,8 @@ class Life(RuleBasedStateMachine):
         self._open = ExitStack()
         self.lab: Lab = self._open.enter_context(lab(self.server, bulk_page_records=5))
         self.org = self.lab.org
-        self.warehouse = KeptWarehouse(self.lab.place.database_url)
-        self._open.callback(self.warehouse.close)
+        self.warehouse = Warehouse(self.lab.place.database_url)
+        self._open.enter_context(self.warehouse.reusing_connections())
         self.engine: SyncEngine = self._open.enter_context(
             engine_at(self.lab.place, self.warehouse)
         )

@@ -145,7 +145,9 @@ class _Compiler:
             terms = ", ".join(self._operand(one).sortable_sql for one in query.group_by)
             clauses += f" GROUP BY {terms}"
         if query.order_by:
-            clauses += f" ORDER BY {', '.join(self._orderings())}"
+            # By itself, SQLite walks the table by id rather than sort the few rows of a stamp.
+            has_few = '."SystemModstamp" >' in clauses and '."Id" >' not in clauses
+            clauses += f" ORDER BY {'+' if has_few else ''}{', '.join(self._orderings())}"
         elif self._org.row_order_seed is not None and not aggregate:
             # A prime step through a prime circle: every row once, in no order that means anything.
             seed = int(self._org.row_order_seed)

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -151,7 +151,8 @@ class Bench:
             else:
                 merge.key_staging(connection, self.shape, source)
             if not table_is_live(connection, self.shape):
-                return merge.publish(connection, self.shape, source)
+                whole = replace(attempt, records_read=len(rows))
+                return merge.publish(connection, self.shape, whole)
             return merge.merge(
                 connection, self.shape, attempt, source=source, scope_table=scope_table
             )
