@@ -4,8 +4,8 @@ Belongs here: syncs that are asked for as people and schedules do it. Does not b
 engine alone (scenarios.py).
 """
 
+import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -34,13 +34,14 @@ def through_dagster(folder: Path) -> Iterator[Figure]:
     """A full sync by the command line, and empty differentials through the queue."""
     started = time.monotonic()
     whole = (*CLI, "sync", "full", "--restart", "--json")
-    subprocess.run(whole, check=True, capture_output=True)
+    process = subprocess.Popen(whole, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
     taken = time.monotonic() - started
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    yield Figure("crm-pipeline sync full, nothing changed", seconds(taken), detail="with Dagster")
-    yield Figure(
-        "peak memory with Dagster loaded", f"{peak / 1e6:,.0f} MB", detail="largest child so far"
-    )
+    if status:
+        raise SystemExit("crm-pipeline sync full failed")
+    what = "crm-pipeline sync full, nothing changed"
+    yield Figure(what, seconds(taken), detail="with Dagster, and the org's own work")
+    yield Figure("peak memory with Dagster loaded", f"{usage.ru_maxrss * 1024 / 1e6:,.0f} MB")
     with _services(folder) as address:
         ticks = [_queued_differential(address) for _ in range(4)][1:]
     request, run = (median([tick[n] for tick in ticks]) for n in (0, 1))

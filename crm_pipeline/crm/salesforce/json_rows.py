@@ -10,6 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -18,6 +19,7 @@ from crm_pipeline.model.characters import encoded
 from crm_pipeline.model.objects import CrmObject, ValueType
 
 Row = Mapping[str, Any]
+_ROWS_AT_ONCE = 100  # text being written takes four bytes a character
 
 
 def decoded(body: bytes) -> Any:
@@ -48,11 +50,15 @@ class RowWriter:
 
     def rows(self, records: Iterable[Row]) -> tuple[bytes, int]:
         """The rows without a header line, and how many characters were replaced."""
-        text = io.StringIO(newline="")
-        csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(
-            map(self._row, records)
-        )
-        return encoded(text.getvalue())
+        pieces, replaced = [], 0
+        left = map(self._row, records)
+        while portion := list(islice(left, _ROWS_AT_ONCE)):
+            text = io.StringIO(newline="")
+            csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(portion)
+            piece, replaced_in_piece = encoded(text.getvalue())
+            pieces.append(piece)
+            replaced += replaced_in_piece
+        return b"".join(pieces), replaced
 
     def _row(self, record: Row) -> list[object]:
         row = list(self._values(record))

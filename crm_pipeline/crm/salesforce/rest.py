@@ -181,7 +181,9 @@ class RestRead:
         while answer is not None:
             empty = 0 if answer.records else empty + 1
             if answer.records:
-                yield self._page(answer.records)
+                page = self._page(answer.records)
+                answer.records.clear()  # of a wide page, they are most of what we hold
+                yield page
             if empty > _EMPTY_PAGES:
                 raise TransientError("Salesforce answers a query with empty pages without end.")
             answer = self._after(answer)
