@@ -72,6 +72,24 @@ def test_a_record_in_an_open_transaction_is_locked(client: Client, noon_org: San
     assert client.call("PATCH", f"/sobjects/Lead/{lead}", {"City": "Ulm"}).status_code == 204
 
 
+def test_records_do_not_move_to_another_parent_while_they_are_locked(noon_org: SandboxOrg) -> None:
+    winner, loser = (noon_org.create("Account", {"Name": name}) for name in ("Bolts", "Bolts Ltd"))
+    contact = noon_org.create("Contact", {"LastName": "Lovelace", "AccountId": loser})
+    late = noon_org.open_transaction()
+    late.update("Contact", contact, {"LastName": "King"})
+    with pytest.raises(OrgError, match="UNABLE_TO_LOCK_ROW"):
+        noon_org.merge("Account", winner, [loser])
+    assert [row["Name"] for row in noon_org.query("SELECT Name FROM Account ORDER BY Name")] == [
+        "Bolts",
+        "Bolts Ltd",
+    ]
+    late.commit()
+    noon_org.merge("Account", winner, [loser])
+    moved = noon_org.get("Contact", contact)
+    assert moved is not None
+    assert (moved["LastName"], moved["AccountId"]) == ("King", winner)
+
+
 def test_a_refused_change_undoes_the_whole_transaction(noon_org: SandboxOrg) -> None:
     late = noon_org.open_transaction()
     late.insert("Lead", LEAD)

@@ -36,11 +36,13 @@ def merge(org: "SandboxOrg", object_name: str, winner: str, losers: list[str]) -
                 for field in child.fields:
                     if object_name not in field.reference_to or field.name == "MasterRecordId":
                         continue
-                    connection.execute(
+                    moved = connection.execute(
                         f"UPDATE {quoted(child.name)} SET {quoted(field.name)} = ?, "
-                        f"SystemModstamp = ? WHERE {quoted(field.name)} = ?",
+                        f"SystemModstamp = ? WHERE {quoted(field.name)} = ? RETURNING Id",
                         (winner, stamp, loser),
                     )
+                    for (identifier,) in moved.fetchall():
+                        org.transactions.check_free(identifier)
             bins.delete(org, connection, definition, loser)
 
 
