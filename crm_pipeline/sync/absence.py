@@ -1,7 +1,8 @@
 """Rows that should have come and did not: asking the CRM what became of their records.
 
-Its log of deletions is asked first, for it answers for thousands at once; then some ids one by one,
-for only the CRM can tell a record that left the filter from one that we may not see any more.
+Where a filter may have kept them away, some ids are asked for one by one: only that tells a record
+that left the filter from one that was merged or that we may not see any more. Then comes the log of
+deletions, which answers for thousands at once.
 
 Belongs here: whom to ask, how much, and in which order. Does not belong here: marking the rows
 (warehouse/merge.py).
@@ -55,16 +56,14 @@ def look_after(
         is_needed = plan.asks_delete_log or scope.has_not_found(connection, attempt.scope_table)
         if not absent and not is_needed:
             return
-    _ask_log(plan, attempt, lander, connector)
-    with lander.warehouse.connect() as connection:
-        unknown = scope.not_in(connection, plan.shape, attempt.scope_table, absent)
     if plan.selection.record_filter is not None:
         lander.extend_scope(
-            plan.request(attempt), plan.shape, attempt.scope_table, unknown[:IDS_TO_ASK_FOR]
+            plan.request(attempt), plan.shape, attempt.scope_table, absent[:IDS_TO_ASK_FOR]
         )
     with lander.warehouse.connect() as connection:
-        for batch in batched(unknown, _IDS_PER_STATEMENT):
+        for batch in batched(absent, _IDS_PER_STATEMENT):
             scope.note_not_found(connection, plan.shape, attempt.scope_table, batch)
+    _ask_log(plan, attempt, lander, connector)
 
 
 def _ask_log(

@@ -79,17 +79,3 @@ def has_not_found(connection: psycopg.Connection, scope_table: str) -> bool:
         )
     ).fetchone()
     return bool(row and row[0])
-
-
-def not_in(
-    connection: psycopg.Connection, shape: TableShape, scope_table: str, ids: Iterable[str]
-) -> list[str]:
-    """Those of the ids that the scope does not know."""
-    rows = connection.execute(
-        sql.SQL("SELECT unnest({ids}::text[]) EXCEPT SELECT {key} FROM {scope}").format(
-            scope=staging_identifier(scope_table),
-            key=sql.Identifier(shape.id_column),
-            ids=sql.Literal(list(ids)),
-        )
-    ).fetchall()
-    return sorted(str(row[0]) for row in rows)

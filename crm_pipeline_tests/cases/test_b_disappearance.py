@@ -222,6 +222,20 @@ def test_b9_a_record_that_is_deleted_outside_of_the_filter_is_called_deleted(
     assert marks(targets) == {one: "deleted"}
 
 
+def test_b4_b9_a_record_that_is_merged_outside_of_the_filter_is_called_merged(
+    targets: House,
+) -> None:
+    one, other = some(targets, 2, "WHERE Is_Target__c = true")
+    targets.org.update("Lead", one, {"Is_Target__c": False})
+    targets.org.merge("Lead", other, [one])
+    pass_time(targets)
+    targets.sync(SyncMode.RECONCILE)
+    assert marks(targets) == {one: "merged"}
+    assert targets.query(f"SELECT _merged_into FROM salesforce.lead WHERE id = '{one}'") == [
+        (other,)
+    ]
+
+
 def test_b9_a_new_filter_is_judged_by_the_reconciliation(leads: House) -> None:
     inside, outside = (
         some(leads, 1, "WHERE Is_Target__c = true"),
