@@ -103,12 +103,15 @@ def test_e4_e5_a_day_that_ends_at_any_call_is_a_pause_and_the_next_run_goes_on(
     settle(by, transport)
     by.full()
     needed = calls(by)
-    for left in range(0, needed - 3, 2):
+    for left in range(0, needed, 2):
         forget(by)
         by.org.set_api_limit(500 + left, maximum=1000)
         failed = attempt(by)
         assert by.org.limit.remaining >= 500 - (left == 0)
         by.org.set_api_limit(1000, maximum=1000)
+        if failed is None:  # how often a job is asked whether it is done depends on the machine
+            assert left >= 4
+            break
         assert isinstance(failed, TransientError)
         assert failed.retry_after_seconds
         assert by.query("SELECT 1 FROM crm_sync.object_state WHERE watermark IS NOT NULL") == []
