@@ -14,7 +14,7 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from crm_pipeline.config.settings import Settings
-from crm_pipeline.sync.assembly import Installation, SyncSwitch
+from crm_pipeline.sync.assembly import Installation
 from crm_pipeline.sync.engine import SyncEngine
 from crm_pipeline.warehouse.connection import Warehouse
 
@@ -53,7 +53,7 @@ class CrmResource(dg.ConfigurableResource[Any]):
         Raises:
             SyncsDisabled: the operator's switch is off.
         """
-        SyncSwitch(Installation.from_environment().environment.config_file).require()
+        Installation.from_environment().switch.require()
         context.instance.add_run_tags(context.run.run_id, {WORKER_TAG: this_worker()})
 
     def warehouse(self) -> Warehouse:

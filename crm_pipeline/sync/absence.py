@@ -51,7 +51,7 @@ def look_after(
     with lander.warehouse.connect() as connection:
         absent: list[str] = []
         if plan.counts_everything:
-            absent = comparison.absent_ids(connection, attempt)
+            absent = sorted(comparison.absent_ids(connection, attempt))
             scope.create_scope(connection, plan.shape.narrowed(), attempt.scope_table)
         is_needed = plan.asks_delete_log or scope.has_not_found(connection, attempt.scope_table)
         if not absent and not is_needed:

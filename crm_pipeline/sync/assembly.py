@@ -7,6 +7,7 @@ belong here: anything that Dagster or the shell adds on top.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import stamina
@@ -44,6 +45,11 @@ class Installation:
         """The settings as the file says them now."""
         return load_settings(self.environment.config_file)
 
+    @cached_property
+    def switch(self) -> "SyncSwitch":
+        """The off switch, one for all parts, so that the file is read once when it changes."""
+        return SyncSwitch(self.environment.config_file)
+
     @property
     def embedded(self) -> EmbeddedPostgres | None:
         """The embedded server; None when the operator brings her own database."""
@@ -66,8 +72,7 @@ class Installation:
 
     def connector(self, settings: Settings) -> CrmConnector:
         """The CRM, not yet logged in to; it asks the off switch before every request."""
-        switch = SyncSwitch(self.environment.config_file)
-        return make_connector(settings.crm, self.environment, check_interrupt=switch.require)
+        return make_connector(settings.crm, self.environment, check_interrupt=self.switch.require)
 
     @contextmanager
     def engine(self) -> Iterator[SyncEngine]:
@@ -75,10 +80,9 @@ class Installation:
         settings = self.settings
         warehouse = self.warehouse()
         connector = self.connector(settings)
-        switch = SyncSwitch(self.environment.config_file)
         stamina.instrumentation.set_on_retry_hooks([LoggingOnRetryHook])
         try:
-            yield SyncEngine(settings, connector, warehouse, switch.require)
+            yield SyncEngine(settings, connector, warehouse, self.switch.require)
         finally:
             connector.close()
 

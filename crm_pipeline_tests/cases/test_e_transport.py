@@ -4,6 +4,7 @@ These are samples through the whole engine; the connector's own tests go through
 and kilobyte (crm_pipeline_tests/integration/crm).
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -60,6 +61,15 @@ def calls(house: House) -> int:
     )
 
 
+def fewest_calls(house: House) -> int:
+    """What a sync needs on the quickest machine, where a job is done when it is first asked."""
+    asked = sum(
+        one.method == "GET" and re.search(r"/jobs/query/\w+$", one.path) is not None
+        for one in house.served.server.ledger.entries()
+    )
+    return calls(house) - max(0, asked - 1)
+
+
 def forget(house: House) -> None:
     """An empty warehouse again, and an empty ledger of calls."""
     house.execute(
@@ -102,16 +112,13 @@ def test_e4_e5_a_day_that_ends_at_any_call_is_a_pause_and_the_next_run_goes_on(
 ) -> None:
     settle(by, transport)
     by.full()
-    needed = calls(by)
-    for left in range(0, needed, 2):
+    needed = fewest_calls(by)
+    for left in range(0, needed - 3, 2):
         forget(by)
         by.org.set_api_limit(500 + left, maximum=1000)
         failed = attempt(by)
         assert by.org.limit.remaining >= 500 - (left == 0)
         by.org.set_api_limit(1000, maximum=1000)
-        if failed is None:  # how often a job is asked whether it is done depends on the machine
-            assert left >= 4
-            break
         assert isinstance(failed, TransientError)
         assert failed.retry_after_seconds
         assert by.query("SELECT 1 FROM crm_sync.object_state WHERE watermark IS NOT NULL") == []
