@@ -1,4 +1,8 @@
 -- Leads and contacts under one roof, each with the key of the person that it is about.
+{% set shared = [
+    'first_name', 'last_name', 'full_name', 'title', 'country', 'lead_source', 'owner_id',
+    'has_opted_out_of_email', 'email_bounced_at', 'created_at', 'modified_at', 'synced_at'
+] %}
 with contacts as (
 
     {% if is_synced('contact') %}
@@ -6,19 +10,12 @@ with contacts as (
         contact_id as record_id,
         coalesce('email:' || {{ normalize_email('email') }}, 'contact:' || contact_id) as person_key,
         {{ normalize_email('email') }} as email,
-        first_name,
-        last_name,
-        full_name,
         coalesce(phone, mobile_phone) as phone,
-        title,
         null::text as company,
+        null::text as industry,
+        null::text as lead_status,
         account_id,
-        owner_id,
-        lead_source,
-        has_opted_out_of_email,
-        email_bounced_at,
-        created_at,
-        modified_at
+        {{ shared | join(',\n        ') }}
     from {{ ref('stg_salesforce__contact') }}
     {% else %}
     {{ no_people() }}
@@ -33,26 +30,24 @@ leads as (
         l.lead_id as record_id,
         -- A converted lead follows its contact, whatever address it still carries.
         coalesce(
-            c.person_key,
+            {% if is_synced('contact') %}
+            'email:' || {{ normalize_email('c.email') }},
+            'contact:' || c.contact_id,
+            {% endif %}
             'email:' || {{ normalize_email('l.email') }},
             'lead:' || l.lead_id
         ) as person_key,
         {{ normalize_email('l.email') }} as email,
-        l.first_name,
-        l.last_name,
-        l.full_name,
         coalesce(l.phone, l.mobile_phone) as phone,
-        l.title,
         l.company,
+        l.industry,
+        l.status as lead_status,
         l.converted_account_id as account_id,
-        l.owner_id,
-        l.lead_source,
-        l.has_opted_out_of_email,
-        l.email_bounced_at,
-        l.created_at,
-        l.modified_at
+        l.{{ shared | join(',\n        l.') }}
     from {{ ref('stg_salesforce__lead') }} as l
-    left join contacts as c on l.converted_contact_id = c.record_id
+    {% if is_synced('contact') -%}
+    left join {{ ref('stg_salesforce__contact') }} as c on l.converted_contact_id = c.contact_id
+    {%- endif %}
     {% else %}
     {{ no_people() }}
     {% endif %}

@@ -1,20 +1,26 @@
-{{ config(indexes=[{'columns': ['person_id'], 'unique': true}, {'columns': ['email']}]) }}
+{{ config(
+    materialized='incremental',
+    incremental_strategy='replace_people',
+    unique_key='person_id',
+    pre_hook="{{ remember_what_is_seen() }}",
+    indexes=[
+        {'columns': ['person_id'], 'unique': true},
+        {'columns': ['email']},
+        {'columns': ['account_id']},
+    ]
+) }}
+{%- set seen = seen_by_last_build() %}
 
-with customers as (
+{{ says(seen) }}
+with people_records as (
 
-    {% if is_synced('account') %}
-    select account_id
-    from {{ ref('stg_salesforce__account') }}
-    where account_type ilike 'customer%'
-    {% else %}
-    select null::text as account_id where false
-    {% endif %}
-    {% if is_synced('opportunity') %}
-    union
-    select account_id
-    from {{ ref('stg_salesforce__opportunity') }}
-    where is_won and account_id is not null
-    {% endif %}
+    select person_id, record_id, is_customer
+    from {{ ref('int_people__records') }}
+    where
+        not is_gone and record_type in ('contact', 'lead')
+        {% if seen %}
+        and person_id = any (array(select person_id from people_to_rebuild))
+        {% endif %}
 
 ),
 
@@ -22,24 +28,29 @@ with customers as (
 records as (
 
     select
+        r.person_id,
+        r.is_customer,
         p.*,
-        p.record_type = 'contact' and c.account_id is not null as is_customer,
         row_number() over (
-            partition by p.person_key
+            partition by r.person_id
             order by p.record_type, p.modified_at desc nulls last, p.record_id
         ) as rank_in_person
-    from {{ ref('int_people__unioned') }} as p
-    left join customers as c on p.account_id = c.account_id
+    from people_records as r
+    inner join {{ ref('int_people__unioned') }} as p on r.record_id = p.record_id
+    {% if seen %}
+    -- As an array it reaches the tables' keys; joined alone it would not.
+    where p.record_id = any (array(select record_id from people_records))
+    {% endif %}
 
 ),
 
 people as (
 
     select
-        person_key,
+        person_id,
         {% for name in [
             'record_type', 'record_id', 'email', 'first_name', 'last_name', 'full_name', 'phone',
-            'title', 'company', 'account_id', 'owner_id'
+            'title', 'company', 'industry', 'country', 'account_id', 'owner_id', 'lead_status'
         ] -%}
         (array_agg({{ name }} order by rank_in_person) filter (where {{ name }} is not null))[1]
             as {{ name }},
@@ -57,12 +68,30 @@ people as (
         min(created_at) as created_at,
         max(modified_at) as modified_at
     from records
-    group by person_key
+    group by person_id
+
+),
+
+-- People whom no record is about: all that is known is that something happened to their address.
+strangers as (
+
+    select e.person_id, min(e.email) as email, min(e.occurred_at) as created_at
+    from {{ ref('fct_engagement') }} as e
+    where
+        e.person_id is not null
+        {% if seen %}
+        and e.person_id = any (array(select person_id from people_to_rebuild))
+        {% endif %}
+        and not exists (
+            select from {{ ref('int_people__records') }} as r
+            where r.person_id = e.person_id and not r.is_gone
+        )
+    group by e.person_id
 
 )
 
 select
-    md5(person_key) as person_id,
+    person_id,
     email,
     first_name,
     last_name,
@@ -70,9 +99,12 @@ select
     phone,
     title,
     company,
+    industry,
+    country,
     account_id,
     owner_id,
     lead_source,
+    lead_status,
     record_type as primary_record_type,
     record_id as primary_record_id,
     lead_ids,
@@ -83,3 +115,23 @@ select
     created_at,
     modified_at
 from people
+union all
+select
+    person_id,
+    email,
+    {% for name in [
+        'first_name', 'last_name', 'full_name', 'phone', 'title', 'company', 'industry', 'country',
+        'account_id', 'owner_id', 'lead_source', 'lead_status'
+    ] -%}
+    null as {{ name }},
+    {% endfor -%}
+    'address' as primary_record_type,
+    null as primary_record_id,
+    '{}' as lead_ids,
+    '{}' as contact_ids,
+    false as is_customer,
+    false as has_opted_out_of_email,
+    null as email_bounced_at,
+    created_at,
+    null as modified_at
+from strangers

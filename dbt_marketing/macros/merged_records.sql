@@ -1,0 +1,27 @@
+{#
+    Records that were merged into another one, by their tombstones.
+
+    objects: list of (object, table); those that are not synced, or have no table yet, bring no row.
+#}
+{% macro merged_records(objects) %}
+    {%- set parts = [] -%}
+    {%- for object, table in objects if is_synced(object) -%}
+        {%- set relation = source('salesforce', table) -%}
+        {%- set mapping = var('crm_objects').get(object, {}).get('columns') or {} -%}
+        {%- set names = [] -%}
+        {%- if execute -%}
+            {%- for column in adapter.get_columns_in_relation(relation) -%}
+                {%- do names.append(column.name) -%}
+            {%- endfor -%}
+        {%- endif -%}
+        {%- if '_merged_into' in names -%}
+            {%- do parts.append(
+                "select " ~ adapter.quote(mapping.get('id', 'id')) ~ "::text as record_id,"
+                " _merged_into::text as merged_into from " ~ relation
+                ~ " where _merged_into is not null"
+            ) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{- parts | join('\nunion all\n') if parts
+        else 'select null::text as record_id, null::text as merged_into where false' -}}
+{% endmacro %}

@@ -1,0 +1,9 @@
+select
+    consent_id,
+    email,
+    status,
+    side,
+    evidence,
+    occurred_at,
+    noted_at
+from {{ source('events', 'consent_ledger') }}

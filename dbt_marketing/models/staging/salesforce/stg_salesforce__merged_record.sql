@@ -1,0 +1,3 @@
+{{ config(enabled=is_synced('lead') or is_synced('contact')) }}
+
+{{ merged_records([('lead', 'lead'), ('contact', 'contact')]) }}
