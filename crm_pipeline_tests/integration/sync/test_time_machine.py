@@ -76,7 +76,7 @@ class Life:
 
     def copy(self) -> None:
         """Remember every table as it stands."""
-        tables = {table: copied(self.house, table) for table in TABLES}
+        tables: dict[str, Rows] = {table: copied(self.house, table) for table in TABLES}
         self.copies.append((now(self.house), tables))
 
     def burst(self) -> None:
@@ -93,7 +93,7 @@ class Life:
     def differ(self) -> None:
         """Records change, some go and some come back."""
         self.burst()
-        gone = [i for i in self.some("lead", 3, "_vanished = 'deleted'")]
+        gone = self.some("lead", 3, "_vanished = 'deleted'")
         for one in gone[: self.rng.randrange(2)]:
             self.house.org.undelete("Lead", one)
         self.house.sync()
@@ -254,10 +254,11 @@ def test_pruning_keeps_what_can_still_be_asked_for(people: House) -> None:
     for _ in range(5):
         life.differ()
         life.copy()
-    people.execute(
-        "UPDATE history.version SET valid_from = valid_from - interval '9 days',"
-        f" valid_to = valid_to - interval '9 days' WHERE valid_to <= '{life.copies[2][0]}'"
-    )
+    for end in ("valid_from", "valid_to"):
+        people.execute(
+            f"UPDATE history.version SET {end} = {end} - interval '9 days'"
+            f" WHERE {end} <= '{life.copies[2][0]}'"
+        )
     kept_before = versions(people)
     deleted = prune_history(Warehouse(people.database_url), days=7)
     assert 0 < deleted < kept_before
@@ -267,9 +268,7 @@ def test_pruning_keeps_what_can_still_be_asked_for(people: House) -> None:
     people.execute("UPDATE history.kept_table SET begins_at = begins_at - interval '9 days'")
     prune_history(Warehouse(people.database_url), days=7)
     with pytest.raises(psycopg.errors.RaiseException, match="begins at"):
-        people.query(
-            "SELECT FROM history.as_of(NULL::salesforce.lead, now() - interval '8 days')"
-        )
+        people.query("SELECT FROM history.as_of(NULL::salesforce.lead, now() - interval '8 days')")
 
 
 def test_zero_days_keep_nothing_and_a_later_number_begins_anew(people: House) -> None:
@@ -362,7 +361,9 @@ def test_reference_tables_have_a_history_too(people: House) -> None:
 
 def test_a_table_without_a_history_is_refused_in_a_sentence(people: House) -> None:
     people.execute("CREATE TABLE salesforce.own (id text)")
-    with pytest.raises(psycopg.errors.RaiseException, match=r"No history is kept of salesforce.own"):
+    with pytest.raises(
+        psycopg.errors.RaiseException, match=r"No history is kept of salesforce.own"
+    ):
         people.query("SELECT FROM history.as_of(NULL::salesforce.own, now())")
 
 
