@@ -20,9 +20,8 @@ from crm_pipeline.events.files import EventFile
 from crm_pipeline.events.formats import LONGEST_KEPT, Misfit, Reading, reading_of
 from crm_pipeline.events.judging import judged_rows
 from crm_pipeline.model.events import COLUMNS, FileOutcome
-from crm_pipeline.warehouse.connection import STAGING_SCHEMA, Warehouse
+from crm_pipeline.warehouse.connection import EVENT_LOAD_LOCK, STAGING_SCHEMA, Warehouse
 
-_LOCK_KEY = 7_264_611_919
 _TABLE = sql.Identifier("events", "marketing_events")
 
 
@@ -86,7 +85,7 @@ def _pin_session(connection: psycopg.Connection) -> None:
     """A pooler may have refused our settings: times without a zone must still be UTC."""
     connection.execute("SET LOCAL TimeZone = 'UTC'")
     connection.execute("SET LOCAL DateStyle = 'ISO'")
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_KEY])
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [EVENT_LOAD_LOCK])
 
 
 def _claim(connection: psycopg.Connection, file: EventFile, run_id: str) -> int | None:

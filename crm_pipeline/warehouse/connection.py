@@ -18,6 +18,8 @@ from crm_pipeline.warehouse.wording import values_kept_in
 CONTROL_SCHEMA = "crm_sync"
 STAGING_SCHEMA = "crm_staging"
 EVENTS_SCHEMA = "events"
+EVENT_LOAD_LOCK = 7_264_611_919
+"""Advisory lock of whoever loads events from files, and of whoever erases them."""
 MINIMUM_SERVER_VERSION = 160000
 # No statement relies on these: they are a belt where the session is ours from end to end.
 _SESSION = (
