@@ -18,6 +18,9 @@ from crm_pipeline_tests.marketing.changes import CHANGES, RandomChanges
 from crm_pipeline_tests.marketing.population import populate
 from crm_pipeline_tests.marketing.synthetic import SyntheticWarehouse
 
+# A build takes seconds on a machine of its own, and there are many.
+pytestmark = pytest.mark.timeout(900)
+
 PROJECT = Path(__file__).parents[2] / "dbt_marketing"
 TODAY, TOMORROW = "2026-03-02 12:00:00+00", "2026-03-03 12:00:00+00"
 # Histories: what they hold depends on when somebody looked.
