@@ -130,7 +130,7 @@ def test_people_are_what_a_full_build_makes_of_them_after(
     change = CHANGES[kind]
     assert (True,) not in built.query(change.sign)
     assert changed.query(change.sign) == [(True,)]
-    ids = ", ".join(f"'{record}'" for record in change.records)
+    ids = ", ".join(["NULL", *(f"'{record}'" for record in change.records)])
     people = " UNION ".join(
         f"SELECT person_id FROM {schema}_staging.int_people__records WHERE record_id IN ({ids})"
         for schema in ("marketing", "anew")
