@@ -7,6 +7,8 @@ begin
         {%- for schema in schemas %}
         grant usage on schema {{ adapter.quote(schema) }} to analyst;
         grant select on all tables in schema {{ adapter.quote(schema) }} to analyst;
+        -- A table that is built anew can be read from its first moment on.
+        alter default privileges in schema {{ adapter.quote(schema) }} grant select on tables to analyst;
         {%- endfor %}
     end if;
 end $$
