@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from crm_pipeline.config.audience_settings import AudienceSettings
 from crm_pipeline.config.faults import (
     NAME_RULE,
     Accepts,
@@ -32,6 +33,7 @@ from crm_pipeline.config.object_settings import ObjectSettings
 
 EXPRESSIBLE_INTERVALS = (5, 6, 10, 12, 15, 20, 30, 60, 120, 180, 240, 360, 480, 720, 1440)
 """Minutes between ticks that a cron line can keep evenly: divisors of an hour or of a day."""
+MOST_AUDIENCE_CHARACTERS = 16_000
 _OUR_SCHEMAS = frozenset({"crm_sync", "crm_staging", "events", "history", "information_schema"})
 
 
@@ -185,6 +187,39 @@ class MarketingSettings(Section):
         str, Field(strict=True), AfterValidator(_target_schema), Accepts(f"a schema: {NAME_RULE}")
     ] = "marketing"
     """Schema of the marts."""
+    audiences: Annotated[
+        dict[str, AudienceSettings],
+        Accepts("audiences by name, each with `description` and `where` or `query`"),
+    ] = {}  # noqa: RUF012 - pydantic copies defaults
+    """Who belongs to which audience, by its name."""
+
+    @field_validator("audiences")
+    @classmethod
+    def _audiences_are_named_and_small(
+        cls, audiences: dict[str, AudienceSettings]
+    ) -> dict[str, AudienceSettings]:
+        faults = [
+            Fault((name,), f"audience {show(name)} {problem}; {NAME_RULE}.")
+            for name in audiences
+            if (problem := identifier_problem(name))
+        ]
+        # They reach dbt on its command line, whose length the system limits.
+        characters = sum(
+            len(f"{name}{one.description}{one.where or one.query}")
+            for name, one in audiences.items()
+        )
+        if characters > MOST_AUDIENCE_CHARACTERS:
+            faults.append(
+                Fault(
+                    (),
+                    f"the audiences have {characters:,} characters together; at most "
+                    f"{MOST_AUDIENCE_CHARACTERS:,} are allowed. Make views of the long queries, "
+                    "and select from those.",
+                )
+            )
+        if faults:
+            raise SettingFaults(*faults)
+        return audiences
 
 
 class Settings(Section):

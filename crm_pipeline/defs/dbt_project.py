@@ -24,6 +24,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.errors import ConfigurationError
+from crm_pipeline.model.audiences import FACTS
+from crm_pipeline.warehouse.conditions import condition
 
 PROJECT_NAME = "dbt_marketing"
 _PREFIX = "CRM_PIPELINE_DBT_"
@@ -127,7 +129,10 @@ def find_project(settings: Settings, home: Path) -> DbtProject:
 
 
 def project_variables(settings: Settings) -> dict[str, Any]:
-    """The operator's objects as dbt's switches: by object, its table and its columns by field."""
+    """The operator's choices as dbt's variables.
+
+    Objects are switches: by object, its table and its columns by field. Audiences are SQL.
+    """
     objects: dict[str, Any] = {
         name.lower(): {
             "table": chosen.table_name(name),
@@ -137,7 +142,24 @@ def project_variables(settings: Settings) -> dict[str, Any]:
     }
     if settings.reference_data:
         objects["users"] = {"table": "users"}
-    return {"crm_schema": settings.crm.type, "crm_objects": objects}
+    return {
+        "crm_schema": settings.crm.type,
+        "crm_objects": objects,
+        # A text within the text: dbt reads YAML, to which JSON's rare characters are halves.
+        "audiences": json.dumps(_told_audiences(settings)),
+    }
+
+
+def _told_audiences(settings: Settings) -> dict[str, dict[str, str]]:
+    """By name: the description, and either a condition or a query, both ready to be run."""
+    told: dict[str, dict[str, str]] = {}
+    for name, audience in settings.marketing.audiences.items():
+        told[name] = {"description": audience.description}
+        if audience.condition is not None:
+            told[name]["condition"] = condition(audience.condition, FACTS)
+        elif audience.query is not None:
+            told[name]["query"] = audience.query
+    return told
 
 
 def connection_variables(url: str) -> dict[str, str]:
