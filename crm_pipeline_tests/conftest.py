@@ -88,23 +88,23 @@ def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def _migrated_template(database_server: str) -> Iterator[str]:
-    with _new_database(database_server, prefix="template") as name:
-        migrate(_address(database_server, name))
-        yield name
+    with new_database(database_server, prefix="template") as url:
+        migrate(url)
+        yield urlsplit(url).path[1:]
 
 
 @pytest.fixture
 def database_url(database_server: str, _migrated_template: str) -> Iterator[str]:
     """The address of a fresh database with the control schema, dropped after the test."""
-    with _new_database(database_server, prefix="test", template=_migrated_template) as name:
-        yield _address(database_server, name)
+    with new_database(database_server, template=_migrated_template) as url:
+        yield url
 
 
 @pytest.fixture
 def empty_database_url(database_server: str) -> Iterator[str]:
     """The address of a fresh database with nothing in it, dropped after the test."""
-    with _new_database(database_server, prefix="empty") as name:
-        yield _address(database_server, name)
+    with new_database(database_server, prefix="empty") as url:
+        yield url
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -119,21 +119,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @contextmanager
-def _new_database(server: str, *, prefix: str, template: str = "template1") -> Iterator[str]:
+def new_database(
+    server: str, *, prefix: str = "test", template: str = "template1"
+) -> Iterator[str]:
+    """The address of a database that is dropped afterwards; a copy of another one if named."""
     name = f"{prefix}_{uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(
             f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode()
         )
     try:
-        yield name
+        yield urlsplit(server)._replace(path=f"/{name}").geturl()
     finally:
         with psycopg.connect(server, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-
-def _address(server: str, database: str) -> str:
-    return urlsplit(server)._replace(path=f"/{database}").geturl()
 
 
 def _post_warden(home: Path, users: Path) -> None:

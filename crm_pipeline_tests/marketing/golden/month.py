@@ -15,17 +15,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
+import yaml
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from crm_pipeline.config.settings import Settings
+from crm_pipeline.defs.dbt_project import project_variables
 from crm_pipeline.warehouse.history import keep
 from crm_pipeline.warehouse.schema import TableShape
 from crm_pipeline_tests.marketing.synthetic import SyntheticWarehouse
 
 FOLDER = Path(__file__).parent
-PROJECT = FOLDER.parents[2] / "dbt_marketing"
+import os as _os
+PROJECT = Path(_os.environ["TRY_PROJECT"]) if "TRY_PROJECT" in _os.environ else FOLDER.parents[2] / "dbt_marketing"
 BEFORE = "2026-03-24 12:00:00+00"
 """The clock at the first build: the first portion is loaded."""
 AFTER = "2026-04-01 12:00:00+00"
@@ -47,7 +52,7 @@ def with_golden_rules(folder: Path) -> Path:
     The shipped rules are an operator's to change, and ours to tune: the figures of the month must
     not move with them.
     """
-    project = folder / PROJECT.name
+    project = folder / "dbt_marketing"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     for file in (FOLDER / "rules").glob("*.csv"):
         shutil.copy(file, project / "seeds" / file.name)
@@ -61,12 +66,10 @@ class GoldenMonth:
     Attributes:
         warehouse: with empty typed tables.
         project: the models, with the month's own rules.
-        variables: more of dbt's vars, such as audiences.
     """
 
     warehouse: SyntheticWarehouse
     project: Path
-    variables: Mapping[str, object] | None = None
 
     def prepare(self) -> None:
         """Let leads have a history, and put the database's clock far away from UTC."""
@@ -74,10 +77,16 @@ class GoldenMonth:
         with psycopg.connect(self.warehouse.url) as connection:
             keep(connection, shape, is_wanted=True)
             connection.execute("UPDATE history.kept_table SET begins_at = '2026-01-01 00:00Z'")
-            zone = sql.SQL("ALTER DATABASE {} SET timezone = {}").format(
-                sql.Identifier(connection.info.dbname), sql.Literal(FAR_FROM_UTC)
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} SET timezone = {}").format(
+                    sql.Identifier(self.database), sql.Literal(FAR_FROM_UTC)
+                )
             )
-            connection.execute(zone)
+
+    @property
+    def database(self) -> str:
+        """The database's name."""
+        return urlsplit(self.warehouse.url).path[1:]
 
     def load(self, portion: str) -> None:
         """Portion "1" or "2": what the sync, the tools and the preference page brought till then.
@@ -111,7 +120,7 @@ class GoldenMonth:
             full_refresh=full_refresh,
             tests=tests,
             project=self.project,
-            variables=self.variables,
+            variables={"audiences": _audiences()},
         )
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
@@ -145,6 +154,20 @@ class GoldenMonth:
             {column: _as(types.get(column, str), cell) for column, cell in row.items()}
             for row in read(f"expected/{name}")
         ]
+
+
+def _audiences() -> str:
+    """What the settings file would tell dbt."""
+    chosen = yaml.safe_load((FOLDER / "rules" / "audiences.yaml").read_text())
+    settings = Settings.model_validate(
+        {
+            "version": 1,
+            "objects": {"Lead": {"fields": ["Email"]}},
+            "marketing": {"audiences": chosen},
+        }
+    )
+    told: str = project_variables(settings)["audiences"]
+    return told
 
 
 def _portion(name: str, portion: str) -> Iterator[dict[str, str | None]]:
