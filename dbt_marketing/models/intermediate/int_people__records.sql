@@ -64,7 +64,7 @@ select
     record_id,
     coalesce(new.record_type, old.record_type) as record_type,
     coalesce(new.person_id, old.person_id) as person_id,
-    coalesce(new.email, old.email) as email,
+    case when new.person_id is null then old.email else new.email end as email,
     coalesce(new.is_customer, false) as is_customer,
     new.person_id is null as is_gone,
     coalesce(new.synced_at, old.synced_at) as synced_at

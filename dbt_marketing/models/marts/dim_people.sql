@@ -3,6 +3,7 @@
     incremental_strategy='replace_people',
     unique_key='person_id',
     pre_hook="{{ remember_what_is_seen() }}",
+    post_hook="{{ note_a_first_build() }}",
     indexes=[
         {'columns': ['person_id'], 'unique': true},
         {'columns': ['email']},

@@ -7,6 +7,7 @@
     indexes=[
         {'columns': ['event_id'], 'unique': true},
         {'columns': ['person_id', 'occurred_at']},
+        {'columns': ['occurred_at'], 'type': 'brin'},
     ]
 ) }}
 {%- set seen = seen_by_last_build() %}
