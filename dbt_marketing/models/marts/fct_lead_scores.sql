@@ -67,10 +67,10 @@ points_by_kind as (
         least(sum(
             coalesce(r.points, {{ within_reach('e.points') }})::double precision
             -- Whole days, so that a score is the same all day. The power must not underflow.
-            * coalesce(power(0.5::double precision, least(
+            * power(0.5::double precision, least(coalesce(
                 ({{ today() }} - (e.occurred_at at time zone 'UTC')::date)
-                / r.half_life_days::double precision, 1000
-            )), 1)
+                / r.half_life_days::double precision, 0
+            ), 1000))
         ), r.at_most) as points
     from {{ ref('fct_engagement') }} as e
     inner join rules as r on e.kind = r.kind
