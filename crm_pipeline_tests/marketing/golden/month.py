@@ -29,8 +29,7 @@ from crm_pipeline.warehouse.schema import TableShape
 from crm_pipeline_tests.marketing.synthetic import SyntheticWarehouse
 
 FOLDER = Path(__file__).parent
-import os as _os
-PROJECT = Path(_os.environ["TRY_PROJECT"]) if "TRY_PROJECT" in _os.environ else FOLDER.parents[2] / "dbt_marketing"
+PROJECT = FOLDER.parents[2] / "dbt_marketing"
 BEFORE = "2026-03-24 12:00:00+00"
 """The clock at the first build: the first portion is loaded."""
 AFTER = "2026-04-01 12:00:00+00"
@@ -198,4 +197,4 @@ def _as(wanted: type, cell: str | None) -> object:
 
 def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows in an order of their own, for a mart has none."""
-    return sorted(rows, key=lambda row: [str(value) for value in row.values()])
+    return sorted(rows, key=lambda row: [str(row[name]) for name in sorted(row)])
