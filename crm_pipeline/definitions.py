@@ -57,7 +57,7 @@ def _marketing(settings: Settings, home: Path) -> dg.Definitions:
     if not settings.marketing.enabled:
         return dg.Definitions()
     try:
-        return build_marketing_models(settings, find_project(settings, home))
+        return build_marketing_models(find_project(settings, home))
     except ConfigurationError as error:
         return build_refusal("marketing_models", str(error))
 

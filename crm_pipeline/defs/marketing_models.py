@@ -1,4 +1,4 @@
-"""The models of dbt_marketing as assets, and dbt's tests as their checks.
+"""The models and seeds of dbt_marketing as assets, and dbt's tests as their checks.
 
 One step builds them all, or the chosen ones, as `dbt build` would. In a differential it builds
 nothing, and costs nothing, when no row of any table has changed in this run.
@@ -19,7 +19,6 @@ from typing import Any
 
 import dagster as dg
 
-from crm_pipeline.config.settings import Settings
 from crm_pipeline.defs.dbt_project import DbtProject, connection_variables
 from crm_pipeline.defs.failures import told_as_failure
 from crm_pipeline.defs.metadata import OWNERS
@@ -38,20 +37,21 @@ from crm_pipeline.warehouse.ledger import outcomes_of
 Node = Mapping[str, Any]
 _Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
 _NOTHING_CHANGED = "No row of any table has changed in this run, so the models stay as they are."
+_BUILT = ("model", "seed")
 _FAILED = ("error", "fail", "runtime error")
 
 
-def build_marketing_models(settings: Settings, project: DbtProject) -> dg.Definitions:
+def build_marketing_models(project: DbtProject) -> dg.Definitions:
     """All models as one step; nothing where the operator wants no models."""
     nodes = project.manifest()
-    keys = asset_keys(nodes, settings)
+    keys = asset_keys(nodes)
     models = [node for node in nodes["nodes"].values() if node["unique_id"] in keys]
     if not models:
         return dg.Definitions()
 
     @dg.multi_asset(
         name=MARKETING_STEP,
-        specs=[_spec(node, keys) for node in models if node["resource_type"] == "model"],
+        specs=[_spec(node, keys) for node in models],
         check_specs=[_check_spec(test, keys) for test in _tests(nodes, keys)],
         can_subset=True,
         pool=MARKETING_POOL,
@@ -81,15 +81,15 @@ def changed_rows(crm: CrmResource, run_id: str) -> bool:
     return any(row[fact] for row in outcomes_of(crm.warehouse(), run_id) for fact in facts)
 
 
-def asset_keys(nodes: Node, settings: Settings) -> dict[str, dg.AssetKey]:
+def asset_keys(nodes: Node) -> dict[str, dg.AssetKey]:
     """By dbt's unique id: schema and name, so that a source is the asset of its table."""
     models = {
         unique_id: dg.AssetKey([node["schema"], node["alias"]])
         for unique_id, node in nodes["nodes"].items()
-        if node["resource_type"] == "model"
+        if node["resource_type"] in _BUILT
     }
     sources = {
-        unique_id: dg.AssetKey([settings.crm.type, node["identifier"]])
+        unique_id: dg.AssetKey([node["schema"], node["identifier"]])
         for unique_id, node in nodes["sources"].items()
     }
     return {**models, **sources}
@@ -102,7 +102,8 @@ def _spec(node: Node, keys: Mapping[str, dg.AssetKey]) -> dg.AssetSpec:
     ]
     return dg.AssetSpec(
         keys[node["unique_id"]],
-        deps=[keys[above] for above in node["depends_on"]["nodes"] if above in keys],
+        # A seed is made of nothing.
+        deps=[keys[above] for above in node["depends_on"].get("nodes", ()) if above in keys],
         group_name=MARKETING_GROUP,
         description=node["description"],
         kinds={"dbt", "postgres", node["config"]["materialized"]},
@@ -175,12 +176,12 @@ def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
 def _told(
     results: Iterable[Node], nodes: Node, keys: Mapping[str, dg.AssetKey]
 ) -> Iterator[_Result]:
-    """Models that were built, and tests that were run."""
+    """Models and seeds that were built, and tests that were run."""
     for result in results:
         node = nodes["nodes"].get(result["unique_id"])
         if node is None or result["status"] == "skipped":
             continue
-        if node["resource_type"] == "model" and result["status"] == "success":
+        if node["resource_type"] in _BUILT and result["status"] == "success":
             yield dg.MaterializeResult(
                 asset_key=keys[node["unique_id"]], metadata=_build_metadata(result)
             )

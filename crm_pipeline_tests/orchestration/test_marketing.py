@@ -1,5 +1,6 @@
 """The marketing models in Dagster: built after syncs, with their tests as checks."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -16,11 +17,29 @@ from crm_pipeline.defs.dbt_project import (
     find_project,
     project_variables,
 )
+from crm_pipeline.defs.marketing_models import asset_keys
 from crm_pipeline.defs.resources import CrmResource
 from crm_pipeline_tests.house import House
 from crm_pipeline_tests.orchestration.conftest import OBJECTS, Dagster
 
 PEOPLE = dg.AssetKey(["marketing", "dim_people"])
+MARTS = {
+    "dim_people",
+    "fct_engagement",
+    "fct_lead_score_changes",
+    "fct_lead_scores",
+    "fct_touches",
+    "fct_web_visits",
+}
+BELOW = {
+    "int_people__addresses",
+    "int_people__merges",
+    "int_people__records",
+    "int_people__unioned",
+    "stg_events__consent",
+    "stg_events__marketing_event",
+}
+SEEDS = {"lead_score_contact_rules", "lead_score_event_rules", "touch_kinds"}
 
 
 def _built(result: dg.ExecuteInProcessResult) -> set[str]:
@@ -37,13 +56,10 @@ def test_models_follow_the_tables_and_only_when_rows_have_changed(
     house.configure(marketing={"enabled": True})
     full = dagster.run("full_sync")
     assert full.success
-    assert _built(full) == {
-        "marketing/dim_people",
-        "marketing_staging/int_people__unioned",
-        "marketing_staging/stg_salesforce__account",
-        "marketing_staging/stg_salesforce__contact",
-        "marketing_staging/stg_salesforce__lead",
-        "marketing_staging/stg_salesforce__user",
+    objects = ("account", "contact", "lead", "merged_record", "user")
+    staged = BELOW | SEEDS | {f"stg_salesforce__{name}" for name in objects}
+    assert _built(full) == {f"marketing/{name}" for name in MARTS} | {
+        f"marketing_staging/{name}" for name in staged
     }
     checks = {(c.asset_key, c.check_name): c.passed for c in full.get_asset_check_evaluations()}
     assert checks[PEOPLE, "unique_dim_people_person_id"]
@@ -115,7 +131,9 @@ def test_objects_that_are_not_synced_switch_their_models_off(
         if node["resource_type"] == "model"
     }
     names = {f"stg_salesforce__{name.lower()}" for name in objects}
-    assert models == names | {"int_people__unioned", "dim_people"}
+    if objects != ("Task",):
+        names.add("stg_salesforce__merged_record")
+    assert models == names | MARTS | BELOW
     assert _dbt(project, "build", database_url, "--exclude-resource-type", "unit_test") == 0
 
 
@@ -126,8 +144,11 @@ def test_the_models_keep_what_their_unit_tests_say(
     project = _project(_settings(tmp_path, objects), parsed)
     # No table is there: staging is empty, and the unit tests bring rows of their own.
     assert _dbt(project, "build", database_url) == 0
-    done = (project.work / "by-hand" / "run_results.json").read_text()
-    assert done.count('"unit_test.') == 2
+    done = json.loads((project.work / "by-hand" / "run_results.json").read_bytes())["results"]
+    passed = {r["unique_id"] for r in done if r["status"] == "pass"}
+    told = set(project.manifest()["unit_tests"])
+    assert len(told) >= 8
+    assert told <= passed
 
 
 def _dbt(project: DbtProject, verb: str, url: str, *more: str) -> int:
@@ -174,12 +195,22 @@ def test_no_secret_stands_on_dbts_command_line(tmp_path: Path, parsed: Path) -> 
     assert "very secret" not in " ".join(project.command("build", target=tmp_path))
 
 
-def test_every_column_of_every_model_is_described(tmp_path: Path, parsed: Path) -> None:
+def test_every_column_of_every_model_and_seed_is_described(tmp_path: Path, parsed: Path) -> None:
     project = _project(_settings(tmp_path, OBJECTS), parsed)
     for node in project.manifest()["nodes"].values():
-        if node["resource_type"] == "model":
+        if node["resource_type"] in ("model", "seed"):
             assert node["description"], node["name"]
             assert node["columns"], node["name"]
             for column in node["columns"].values():
                 assert column["description"], (node["name"], column["name"])
                 assert column["data_type"], (node["name"], column["name"])
+
+
+def test_a_source_is_the_asset_of_its_own_schema(tmp_path: Path, parsed: Path) -> None:
+    keys = asset_keys(_project(_settings(tmp_path, OBJECTS), parsed).manifest())
+    events = keys["source.dbt_marketing.events.marketing_events"]
+    assert events == dg.AssetKey(["events", "marketing_events"])
+    assert keys["source.dbt_marketing.salesforce.lead"] == dg.AssetKey(["salesforce", "lead"])
+    assert keys["seed.dbt_marketing.touch_kinds"] == dg.AssetKey(
+        ["marketing_staging", "touch_kinds"]
+    )
