@@ -30,14 +30,18 @@ def checked_folder(value: str) -> str:
     if protocol is not None and protocol not in PROTOCOLS:
         raise SettingFaults(
             Fault(
-                (), f"{show(protocol + '://')} is not allowed; write a folder, or a URL that "
-                f"begins with {listed(_OFFERED)}."
+                (),
+                f"{show(protocol + '://')} is not allowed; write a folder, or a URL that "
+                f"begins with {listed(_OFFERED)}.",
             )
         )
     if protocol is not None and "@" in value.partition("://")[2].partition("/")[0]:
         raise SettingFaults(
-            Fault((), "a URL must not carry a key; the store's own variables do, such as "
-                  "AWS_ACCESS_KEY_ID.")
+            Fault(
+                (),
+                "a URL must not carry a key; the store's own variables do, such as "
+                "AWS_ACCESS_KEY_ID.",
+            )
         )
     if not value.strip() or "\0" in value:
         raise SettingFaults(Fault((), "is empty; write a folder, or leave the line out."))

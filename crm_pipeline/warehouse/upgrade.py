@@ -38,8 +38,8 @@ _ANALYST = (
     'GRANT USAGE ON SCHEMA "{schema}" TO analyst',
     f"GRANT SELECT ON {CONTROL_SCHEMA}.sync_status TO analyst",
     f"GRANT SELECT ON {EVENTS_SCHEMA}.marketing_events, {EVENTS_SCHEMA}.consent_ledger TO analyst",
-    f"GRANT SELECT ON ALL TABLES IN SCHEMA {HISTORY_SCHEMA} TO analyst",
-    'GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO analyst',
+    f'GRANT SELECT ON ALL TABLES IN SCHEMA {HISTORY_SCHEMA}, "{{schema}}" TO analyst',
+    f"ALTER DEFAULT PRIVILEGES IN SCHEMA {HISTORY_SCHEMA} GRANT SELECT ON TABLES TO analyst",
     'ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}" GRANT SELECT ON TABLES TO analyst',
 )
 # Columns of the contract, and no others: when an event was stored, and in which transaction, is
