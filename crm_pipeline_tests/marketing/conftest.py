@@ -56,7 +56,7 @@ def golden_months(
         after = month(before.database)
         after.prepare()
         after.load("2")
-        after.build(AFTER)
+        after.build(AFTER, tests=True)
         yield {"before": before, "after": after}
 
 
