@@ -41,7 +41,7 @@ def write_docs(
     settings, home = installation.settings, installation.environment.home
     if not settings.marketing.enabled:
         raise ConfigurationError(
-            "There are no models to describe; set `marketing: {enabled: true}` in the settings file."
+            "There are no models to describe; write `marketing: {enabled: true}` into the settings."
         )
     url = installation.warehouse().url
     page = write_model_docs(find_project(settings, home), url, to or home / "model-docs")
