@@ -15,7 +15,7 @@ export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test check list-checks $(CHECKS) format lock clean \
+.PHONY: help setup demo dbt-docs test check list-checks $(CHECKS) format lock clean \
 	test-real-clients test-browser test-long reliability benchmark
 
 help: ## List the targets
@@ -28,6 +28,9 @@ $(STAMP): uv.lock pyproject.toml scripts/setup.sh scripts/uv-requirements.txt
 
 demo: $(STAMP) ## Run everything against the sandbox org, Ctrl-C ends it (ONCE=1: one round, then stop)
 	exec $(BIN)/crm-pipeline demo$(if $(ONCE), --once)
+
+dbt-docs: $(STAMP) ## Write the models' documentation as one page of HTML (TO=folder)
+	$(BIN)/crm-pipeline docs$(if $(TO), --to $(TO))
 
 test: $(STAMP) ## Run the tests that need nothing but this checkout (WORKERS=2)
 	$(BIN)/pytest -n $(WORKERS) -m "not ($(SEPARATE_TESTS))"

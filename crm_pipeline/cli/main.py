@@ -21,6 +21,7 @@ from crm_pipeline.cli import (
     events,
     forget,
     init,
+    model_docs,
     sandbox,
     status,
     sync,
@@ -43,7 +44,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-for module in (init, check, status, accept, forget, environment, up, demo):
+for module in (init, check, status, accept, forget, model_docs, environment, up, demo):
     module.register(app)
 app.add_typer(sync.app)
 app.add_typer(events.app)

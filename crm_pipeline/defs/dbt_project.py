@@ -90,11 +90,11 @@ class DbtProject:
         for name in ("partial_parse.msgpack", "manifest.json"):
             (aside / name).replace(self.work / name)
 
-    def command(self, verb: str, *, target: Path) -> list[str]:
+    def command(self, *verb: str, target: Path) -> list[str]:
         """A dbt command line; no secret ever stands in it."""
         return [
             *(sys.executable, "-c", _DBT, "--no-use-colors", "--log-path", str(target)),
-            *(verb, "--project-dir", str(self.folder), "--profiles-dir", str(self.folder)),
+            *(*verb, "--project-dir", str(self.folder), "--profiles-dir", str(self.folder)),
             *("--target-path", str(target), "--vars", json.dumps(self.variables)),
         ]
 

@@ -15,13 +15,16 @@
             {%- endfor -%}
         {%- endif -%}
         {%- if '_merged_into' in names -%}
+            {%- set address = mapping.get('email') if mapping else 'email' -%}
             {%- do parts.append(
-                "select " ~ adapter.quote(mapping.get('id', 'id')) ~ "::text as record_id,"
+                "select " ~ adapter.quote(mapping.get('id', 'id')) ~ "::text as record_id, "
+                ~ (adapter.quote(address) if address in names else "null") ~ "::text as email,"
                 " _merged_into::text as merged_into from " ~ relation
                 ~ " where _merged_into is not null"
             ) -%}
         {%- endif -%}
     {%- endfor -%}
     {{- parts | join('\nunion all\n') if parts
-        else 'select null::text as record_id, null::text as merged_into where false' -}}
+        else 'select null::text as record_id, null::text as email, null::text as merged_into'
+        ' where false' -}}
 {% endmacro %}

@@ -33,14 +33,14 @@ records as (
 
 ),
 
--- A merged record is its winner's person, under the id that older events still carry.
+-- A merged record is its winner's person, under the id and the address that events still carry.
 merged as (
 
     select
         m.record_id,
         'merged' as record_type,
         r.person_id,
-        null::text as email,
+        m.email,
         false as is_customer,
         false as is_gone,
         r.synced_at
