@@ -185,7 +185,7 @@ def _event_files(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason(f"A load of events is not over yet (run {run.run_id}).")
         try:
             waiting = _waiting(crm)
-            newest = newest_event_not_built(crm.warehouse()) if _follows(crm) else None
+            newest = _newest_event_not_built(crm)
         except psycopg.errors.UndefinedTable:
             waiting, newest = _any_file(crm), None
         except (CrmPipelineError, psycopg.Error) as error:
@@ -210,5 +210,8 @@ def _any_file(crm: CrmResource) -> int:
     return 0 if folder is None else len(event_folder(folder).listing().files)
 
 
-def _follows(crm: CrmResource) -> bool:
-    return crm.settings().marketing.enabled
+def _newest_event_not_built(crm: CrmResource) -> str | None:
+    marketing = crm.settings().marketing
+    if not marketing.enabled:
+        return None
+    return newest_event_not_built(crm.warehouse(), marketing.target_schema)

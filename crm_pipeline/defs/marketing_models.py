@@ -26,9 +26,7 @@ from crm_pipeline.defs.metadata import OWNERS
 from crm_pipeline.defs.names import (
     DIFFERENTIAL_SYNC,
     EVENTS_ASSET,
-    FULL_SYNC,
     LOAD_EVENTS,
-    MARKETING,
     MARKETING_GROUP,
     MARKETING_POOL,
     MARKETING_STEP,
@@ -37,7 +35,7 @@ from crm_pipeline.defs.names import (
 )
 from crm_pipeline.defs.resources import CrmResource, engine_run_id
 from crm_pipeline.errors import PermanentError
-from crm_pipeline.events import models_state
+from crm_pipeline.events.models_state import newest_event_not_built
 from crm_pipeline.warehouse.connection import EVENTS_SCHEMA
 from crm_pipeline.warehouse.ledger import outcomes_of
 
@@ -48,8 +46,6 @@ _NOTHING_CHANGED = (
     "they are."
 )
 _MAY_HAVE_CHANGED_NOTHING = (DIFFERENTIAL_SYNC, RECONCILE, REFRESH, LOAD_EVENTS)
-_BUILD_ALL_OF_EVENTS = (*_MAY_HAVE_CHANGED_NOTHING, FULL_SYNC, MARKETING)
-"""Jobs in which every model that reads events is built; a person may choose fewer by hand."""
 _BUILT = ("model", "seed")
 _FAILED = ("error", "fail", "runtime error")
 
@@ -77,19 +73,16 @@ def build_marketing_models(project: DbtProject) -> dg.Definitions:
             warehouse = crm.migrated_warehouse()
             if context.job_name in _MAY_HAVE_CHANGED_NOTHING and not (
                 changed_rows(crm, engine_run_id(context))
-                or models_state.newest_event_not_built(warehouse)
+                or newest_event_not_built(warehouse, project.schema)
             ):
                 context.log.info(_NOTHING_CHANGED)
                 return
-            horizon = models_state.horizon(warehouse)
             chosen = [
                 n["name"] for n in models if keys[n["unique_id"]] in context.selected_asset_keys
             ]
             results = build_models(project, warehouse.url, chosen)
         yield from _told(results, nodes, keys)
         _require_success(results)
-        if context.job_name in _BUILD_ALL_OF_EVENTS:
-            models_state.note_built(warehouse, horizon)
 
     return dg.Definitions(assets=[dbt_marketing])
 

@@ -11,6 +11,7 @@ holds, and what people are told (sync/forget.py).
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -24,6 +25,7 @@ from crm_pipeline.warehouse.connection import (
     HISTORY_SCHEMA,
     STAGING_SCHEMA,
 )
+from crm_pipeline.warehouse.schema import is_relation
 from crm_pipeline.warehouse.staging import drop_staging
 
 _STAGING_TABLE = re.compile(r"sync_(?P<run>\d+)(?:_scope)?")
@@ -36,10 +38,12 @@ class Person:
     Attributes:
         address: an e-mail address in lower case; None when only ids are known.
         record_ids: ids of records that are about the person.
+        person_ids: ids under which the marts know the person.
     """
 
     address: str | None = None
     record_ids: frozenset[str] = frozenset()
+    person_ids: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class _Table:
     texts: tuple[str, ...]
     lists: tuple[str, ...]
     key: str | None
+    has_people: bool
 
     @property
     def qualified(self) -> sql.Identifier:
@@ -76,11 +81,13 @@ class Search:
     """One search in one transaction.
 
     Attributes:
-        schemas: those whose tables hold records: the CRM's, and the marts'.
+        schemas: those whose tables hold records or events: the CRM's, the marts' and ours.
+        marts_memory: the schema in which the marts remember what they have seen.
     """
 
     connection: psycopg.Connection
     schemas: Sequence[str]
+    marts_memory: str
 
     def completed(self, person: Person) -> Person:
         """The person with every record id that stands beside the address or was merged into her."""
@@ -93,7 +100,7 @@ class Search:
                     found |= self._ids(table, known)
             found |= self._ids_in_quarantine(known) | self._ids_in_events(known)
             if found == known.record_ids:
-                return known
+                return replace(known, person_ids=self._person_ids(known))
             known = replace(known, record_ids=frozenset(found))
 
     def traces(self, person: Person) -> tuple[Trace, ...]:
@@ -136,6 +143,7 @@ class Search:
                     table.qualified, self._is_hers(table, person)
                 )
             )
+        self._let_marts_follow(person)
         self.connection.execute(
             sql.SQL("DELETE FROM crm_sync.quarantine q WHERE {}").format(
                 self._is_quarantined(person)
@@ -194,7 +202,8 @@ class Search:
             " array_agg(a.attname) FILTER (WHERE a.atttypid = 'text[]'::regtype),"
             " min(a.attname) FILTER (WHERE a.attnum = i.indkey[0]"
             " AND EXISTS (SELECT FROM pg_attribute b WHERE b.attrelid = c.oid"
-            " AND b.attname = '_merged_into' AND NOT b.attisdropped))"
+            " AND b.attname = '_merged_into' AND NOT b.attisdropped)),"
+            " bool_or(a.attname = 'person_id' AND a.atttypid = 'uuid'::regtype)"
             " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
             " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
             " LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary"
@@ -202,8 +211,8 @@ class Search:
             [list(schemas)],
         ).fetchall()
         return tuple(
-            _Table(schema, name, tuple(texts or ()), tuple(lists or ()), key)
-            for schema, name, texts, lists, key in rows
+            _Table(schema, name, tuple(texts or ()), tuple(lists or ()), key, has_people)
+            for schema, name, texts, lists, key, has_people in rows
         )
 
     def _ids(self, table: _Table, person: Person) -> set[str]:
@@ -234,6 +243,33 @@ class Search:
             [person.address],
         )
         return {str(row[0]) for row in rows}
+
+    def _person_ids(self, person: Person) -> frozenset[str]:
+        """Ids of the marts for her: what they make of her address, and whose her records are."""
+        ids = set()
+        if person.address is not None:
+            ids |= self._column("SELECT md5('email:' || %s)::uuid::text", [person.address])
+        records = sql.Identifier(self.marts_memory, "int_people__records")
+        if is_relation(self.connection, records):
+            ids |= self._column(
+                sql.SQL("SELECT DISTINCT person_id::text FROM {} WHERE record_id = ANY(%s)").format(
+                    records
+                ),
+                [sorted(person.record_ids)],
+            )
+        return frozenset(ids)
+
+    def _column(self, query: LiteralString | sql.Composed, values: Sequence[object]) -> set[str]:
+        return {str(row[0]) for row in self.connection.execute(query, values)}
+
+    def _let_marts_follow(self, person: Person) -> None:
+        """The next build makes anew what is left of her: records of others at her address."""
+        noted = sql.Identifier(self.marts_memory, "person_change")
+        if is_relation(self.connection, noted):
+            self.connection.execute(
+                sql.SQL("INSERT INTO {} (person_id) SELECT unnest(%s::uuid[])").format(noted),
+                [sorted(person.person_ids)],
+            )
 
     def _is_her_record(self, table: _Table, person: Person) -> sql.Composable:
         """By address, by key, or merged into one of hers."""
@@ -269,6 +305,12 @@ class Search:
         listed = [
             sql.SQL("t.{} && {}::text[]").format(sql.Identifier(name), ids) for name in table.lists
         ]
+        if table.has_people:
+            by_id.append(
+                sql.SQL("t.person_id = ANY({}::uuid[])").format(
+                    sql.Literal(sorted(person.person_ids))
+                )
+            )
         return _any([self._has_address(table, person), *by_id, *listed])
 
     def _has_address(self, table: _Table, person: Person) -> sql.Composable:
