@@ -19,6 +19,7 @@ from crm_pipeline.defs.resources import CrmResource, engine_run_id
 from crm_pipeline.defs.ticks import switched_off, unfinished_run
 from crm_pipeline.errors import CrmPipelineError
 from crm_pipeline.events.files import event_folder
+from crm_pipeline.events.formats import is_plain_name
 from crm_pipeline.events.intake import Intake, take_in, waiting_files
 from crm_pipeline.events.models_state import newest_event_not_built
 from crm_pipeline.events.quarantine import count_rejected, refused_files, rejected_rows
@@ -130,7 +131,7 @@ def _no_rejected_rows() -> dg.AssetChecksDefinition:
                 {
                     "file": without_markup(one.file),
                     "row": one.row_number,
-                    "column": without_markup(one.column),
+                    "column": one.column if is_plain_name(one.column) else "(a value)",
                     "reason": one.reason,
                 }
             )

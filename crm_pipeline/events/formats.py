@@ -13,6 +13,7 @@ is right (loading.py), and the senders' own formats (webhooks.py).
 """
 
 import codecs
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from csv import reader
@@ -111,6 +112,11 @@ def format_of(name: str) -> tuple[Format, bool] | None:
 def is_event_file(name: str) -> bool:
     """Whether a file of that name can hold events."""
     return format_of(name) is not None
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a column's name can be told: anything else may be a value."""
+    return re.fullmatch("[A-Za-z(][A-Za-z0-9_ ;()-]{0,99}", name) is not None
 
 
 def reading_of(name: str, stream: IO[bytes]) -> Reading:
@@ -277,9 +283,12 @@ def _columns_reading(names: Iterable[str]) -> Reading:
     unknown = [name for name in columns if name not in COLUMNS]
     twice = {name for name in columns if columns.count(name) > 1}
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
+    if unknown and not is_plain_name(unknown[0]):
+        # A file without a header: what stands there is somebody's data.
+        raise PermanentError("It has no header: the first line must name the columns.")
     if unknown:
         raise PermanentError(
-            f"Column {unknown[0][:60]!r} is none of the contract's: {', '.join(COLUMNS)}. Whatever "
+            f"Column {unknown[0]!r} is none of the contract's: {', '.join(COLUMNS)}. Whatever "
             "else there is goes into properties, as a JSON object. Columns are separated by commas."
         )
     if twice or missing:

@@ -204,6 +204,7 @@ def test_postmarks_webhooks_are_read_as_they_are_sent(tray: Tray) -> None:
         ("a.csv", b"", "no header"),
         ("a.csv", b"event_id,occurred_at,kind,emial\n", "'emial' is none"),
         ("a.csv", b"event_id;occurred_at;kind\n", "separated by commas"),
+        ("a.csv", b"2026-03-02T12:00:00Z,ann@example.com\n", "no header"),
         ("a.csv", b"event_id,occurred_at\n", "kind is missing"),
         ("a.csv", b"event_id,occurred_at,kind,kind\n", "kind stands in it twice"),
         ("a.csv", "event_id,occurred_at,kind\n".encode("utf-16"), "UTF-16"),
