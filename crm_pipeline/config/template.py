@@ -69,6 +69,16 @@ marketing:
   # People, consent, scores, touches and audiences, built by dbt.
   enabled: true
   target_schema: marketing
+  # Named groups of people; the table audiences keeps who belongs to them, and since when.
+  # audiences:
+  #   hot_customers:
+  #     description: Customers with a high score.
+  #     where: "is_customer = true and total_score >= 50"
+  #   spring_guests:
+  #     description: Who came to a webinar this spring.
+  #     query: >
+  #       SELECT person_id FROM marketing.fct_engagement
+  #       WHERE kind = 'webinar_attended' AND occurred_at >= '2026-03-01'
 
 events:
   # Files of marketing events: CSV, JSON lines, JSON, Parquet. Without a folder none are read.
