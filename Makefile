@@ -16,7 +16,7 @@ export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup demo dbt-docs test check list-checks $(CHECKS) format lock clean \
-	test-real-clients test-browser test-long reliability benchmark
+	test-real-clients test-browser test-long reliability benchmark benchmark-marketing
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +77,10 @@ reliability: $(STAMP) ## Prove the promises and print the figures (LONG=1: about
 benchmark: $(STAMP) ## Measure the speed (RECORDS=1000000, LARGE=1: 10 million, PROFILE=1, WRITE=1)
 	$(BIN)/python benchmarks/sync_speed.py $(if $(RECORDS),--records $(RECORDS)) \
 		$(if $(LARGE),--large) $(if $(PROFILE),--profile) $(if $(WRITE),--write)
+
+benchmark-marketing: $(STAMP) ## Measure events and models (PEOPLE=1000000, EVENTS=10000000, WRITE=1)
+	$(BIN)/python benchmarks/marketing_speed.py $(if $(PEOPLE),--people $(PEOPLE)) \
+		$(if $(EVENTS),--events $(EVENTS)) $(if $(WRITE),--write)
 
 lock: $(STAMP) ## Resolve the dependencies anew, from the public index only
 	env $(INDEX_VARIABLES:%=-u %) UV_NO_CONFIG=1 .venv/tools/bin/uv lock

@@ -232,7 +232,7 @@ class Benchmark:
         results: list[Any] = []
         taken = self._timed(
             lambda: results.extend(
-                build_models(project, self.database, ["dbt_marketing"], tests=tests)
+                build_models(project, self.database, ["dbt_marketing"], is_tested=tests)
             )
         )
         failed = [r for r in results if r["status"] not in ("success", "pass", "skipped")]
@@ -278,14 +278,14 @@ def main() -> None:
     postgres = EmbeddedPostgres(folder / "home")
     try:
         database = postgres.ensure_running()
-        migrate(Warehouse(database))
+        migrate(database)
         chapters = []
         benchmark = Benchmark(given.people, given.events, folder, database, console)
         for chapter in benchmark.chapters():
             chapter.show(console)
             chapters.append(chapter)
         if given.write:
-            write(chapters, PAGE, "marketing", machine(database))
+            write(chapters, PAGE, "marketing", machine(database, Path(__file__)))
     finally:
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)

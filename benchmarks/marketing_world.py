@@ -1,8 +1,8 @@
 """An invented company: people, accounts and what marketing saw of them, by SQL alone.
 
-The typed tables are as a sync leaves them, with the columns that the models read. Half of the people
-are leads, the other half contacts; one in fifty leads was converted. Belongs here: inventing and
-changing it. Does not belong here: measuring anything (marketing_speed.py).
+The typed tables are as a sync leaves them, with the columns that the models read. Half of the
+people are leads, the other half contacts; one in fifty leads was converted. Belongs here: inventing
+and changing it. Does not belong here: measuring anything (marketing_speed.py).
 """
 
 from pathlib import Path
@@ -67,7 +67,8 @@ SELECT 'e' || i AS event_id,
            || ((i::bigint * 7919) % {half} + 1) || '@example.com' AS email,
        NULL::text AS crm_id,
        CASE WHEN i % 5 = 0 THEN 'spring' END AS campaign,
-       CASE WHEN i % 7 = 0 THEN 'paid_search' WHEN i % 12 < 8 THEN 'web' ELSE 'email' END AS channel,
+       CASE WHEN i % 7 = 0 THEN 'paid_search' WHEN i % 12 < 8 THEN 'web' ELSE 'email' END
+           AS channel,
        CASE WHEN i % 7 = 0 THEN 'google' ELSE 'direct' END AS source,
        'https://www.example.com/page/' || i % 500 AS url
 FROM generate_series({first}, {last}) i

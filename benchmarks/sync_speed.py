@@ -140,18 +140,18 @@ def main() -> None:
             chapter.show(console)
             chapters.append(chapter)
         if given.write:
-            write(chapters, PAGE, "large" if given.large else "speed", machine(database))
+            write(chapters, PAGE, "large" if given.large else "speed", machine(database, Path(__file__)))
     finally:
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def machine(database: str) -> str:
+def machine(database: str, script: Path) -> str:
     """What the figures were measured on, in a sentence."""
     with psycopg.connect(database) as connection:
         version = connection.info.server_version // 10_000, connection.info.server_version % 10_000
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    command = " ".join(("python benchmarks/sync_speed.py", *sys.argv[1:]))
+    command = " ".join((f"python benchmarks/{script.name}", *sys.argv[1:]))
     return (
         f"{os.cpu_count()} cores, {memory:.0f} GiB of memory, PostgreSQL {version[0]}.{version[1]}"
         f" (embedded, as shipped), Python {platform.python_version()},"

@@ -153,8 +153,16 @@ def _check_spec(test: Node, keys: Mapping[str, dg.AssetKey]) -> dg.AssetCheckSpe
     )
 
 
-def build_models(project: DbtProject, url: str, chosen: Sequence[str]) -> list[Node]:
+def build_models(
+    project: DbtProject, url: str, chosen: Sequence[str], *, is_tested: bool = True
+) -> list[Node]:
     """Run `dbt build`, its output going where this step's output goes.
+
+    Args:
+        project: parsed.
+        url: the warehouse's address.
+        chosen: models and seeds, by name.
+        is_tested: whether the tests of what is chosen are run as well.
 
     Returns:
         A result for every node; empty only if there was nothing to build.
@@ -167,8 +175,13 @@ def build_models(project: DbtProject, url: str, chosen: Sequence[str]) -> list[N
         parsed = project.work / "partial_parse.msgpack"
         if parsed.exists():
             shutil.copy(parsed, target)
-        command = [*project.command("build", target=target), "--exclude-resource-type", "unit_test"]
-        code = _run([*command, "--select", *chosen], project.environment(connection_variables(url)))
+        left_out = ["unit_test"] if is_tested else ["unit_test", "test"]
+        command = [
+            *project.command("build", target=target),
+            *(word for kind in left_out for word in ("--exclude-resource-type", kind)),
+            *("--select", *chosen),
+        ]
+        code = _run(command, project.environment(connection_variables(url)))
         file = target / "run_results.json"
         if not file.exists():
             raise PermanentError(
