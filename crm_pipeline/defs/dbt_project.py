@@ -145,8 +145,9 @@ def project_variables(settings: Settings) -> dict[str, Any]:
     return {
         "crm_schema": settings.crm.type,
         "crm_objects": objects,
-        # A text within the text: dbt reads YAML, to which JSON's rare characters are halves.
-        "audiences": json.dumps(_told_audiences(settings)),
+        # As text within the text, for dbt reads YAML, to which JSON's rare characters are halves.
+        # And in a list, for a plain text would be rendered as a template.
+        "audiences": [json.dumps(_told_audiences(settings))],
     }
 
 

@@ -206,7 +206,7 @@ def test_renamed_tables_and_columns_are_told_to_dbt(tmp_path: Path) -> None:
     told = project_variables(_settings(tmp_path, objects, reference_data=False))
     assert told == {
         "crm_schema": "salesforce",
-        "audiences": "{}",
+        "audiences": ["{}"],
         "crm_objects": {
             "lead": {
                 "table": "prospects",

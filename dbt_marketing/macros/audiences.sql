@@ -3,10 +3,14 @@
     with an error is named.
 #}
 
-{# By name: the description, and either a condition over personalization or a query. #}
+{#
+    By name: the description, and either a condition over personalization or a query.
+
+    The variable is a list of one JSON text: dbt would take a plain text for a template.
+#}
 {% macro audiences_of_settings() %}
-    {%- set found = var('audiences', '{}') -%}
-    {{- return(fromjson(found) if found is string else found) -}}
+    {%- set told = var('audiences', []) -%}
+    {{- return(fromjson(told[0]) if told else {}) -}}
 {% endmacro %}
 
 {% macro as_text(value) %}
