@@ -148,7 +148,9 @@ class Benchmark:
 
         chapter = Chapter(f"{self.events:,} events are loaded, from CSV")
         chapter.figures.append(
-            Figure("limit: COPY, then the key", f"{limit:.1f} s", "1", detail=_rate(self.events, limit))
+            Figure(
+                "limit: COPY, then the key", f"{limit:.1f} s", "1", detail=_rate(self.events, limit)
+            )
         )
         first = self._timed(load)
         chapter.figures.append(
@@ -163,8 +165,12 @@ class Benchmark:
             file.rename(file.with_suffix(".again.csv"))
         again = self._timed(load)
         chapter.figures.append(
-            Figure("the same under other names", f"{again:.1f} s", f"{limit / again:.2f} x COPY",
-                   detail="no event is stored twice")
+            Figure(
+                "the same under other names",
+                f"{again:.1f} s",
+                f"{limit / again:.2f} x COPY",
+                detail="no event is stored twice",
+            )
         )
         return chapter
 
@@ -172,8 +178,12 @@ class Benchmark:
         limit = limit_of_events + limit_of_people
         chapter = Chapter(f"{self.people:,} people and {self.events:,} events are built")
         chapter.figures.append(
-            Figure("limit: COPY of people and events, then the keys", f"{limit:.1f} s", "1",
-                   detail=f"events {limit_of_events:.1f} s, people {limit_of_people:.1f} s")
+            Figure(
+                "limit: COPY of people and events, then the keys",
+                f"{limit:.1f} s",
+                "1",
+                detail=f"events {limit_of_events:.1f} s, people {limit_of_people:.1f} s",
+            )
         )
         steps: list[tuple[str, Any]] = [
             ("first build, nothing is there", lambda: None),
@@ -190,8 +200,12 @@ class Benchmark:
             )
         taken, slowest = self._build(tests=True)
         chapter.figures.append(
-            Figure("nothing changed, with every test", f"{taken:.1f} s",
-                   f"{limit / taken:.2f} x COPY", detail=slowest)
+            Figure(
+                "nothing changed, with every test",
+                f"{taken:.1f} s",
+                f"{limit / taken:.2f} x COPY",
+                detail=slowest,
+            )
         )
         return chapter
 
@@ -217,12 +231,16 @@ class Benchmark:
         project.manifest()
         results: list[Any] = []
         taken = self._timed(
-            lambda: results.extend(build_models(project, self.database, ["dbt_marketing"], tests=tests))
+            lambda: results.extend(
+                build_models(project, self.database, ["dbt_marketing"], tests=tests)
+            )
         )
         failed = [r for r in results if r["status"] not in ("success", "pass", "skipped")]
         assert not failed, failed
         slowest = sorted(results, key=lambda r: -r["execution_time"])[:3]
-        told = ", ".join(f"{r['unique_id'].split('.')[2]} {r['execution_time']:.1f} s" for r in slowest)
+        told = ", ".join(
+            f"{r['unique_id'].split('.')[2]} {r['execution_time']:.1f} s" for r in slowest
+        )
         return taken, told
 
     def _project(self) -> DbtProject:
@@ -230,7 +248,9 @@ class Benchmark:
         file.write_text(repr(_SETTINGS))
         project = find_project(load_settings(file), self.folder)
         variables = {**project.variables, "as_of": self.day.isoformat()}
-        return DbtProject(project.folder, variables, project.work / f"{self.day:%d}", project.schema)
+        return DbtProject(
+            project.folder, variables, project.work / f"{self.day:%d}", project.schema
+        )
 
     def _timed(self, work: Any) -> float:
         world.vacuum(self.database)

@@ -80,7 +80,9 @@ def invent_people(database: str, people: int) -> None:
     with psycopg.connect(database) as connection:
         connection.execute("CREATE SCHEMA IF NOT EXISTS salesforce")
         for name, columns in _TABLES.items():
-            connection.execute(f"CREATE TABLE salesforce.{name} ({columns}, {_BOOKKEEPING})".encode())
+            connection.execute(
+                f"CREATE TABLE salesforce.{name} ({columns}, {_BOOKKEEPING})".encode()
+            )
             kept = ", ".join(column.split()[0] for column in columns.split(", "))
             rows = _ROWS[name].format(**facts)
             connection.execute(f"INSERT INTO salesforce.{name} ({kept}) {rows}".encode())
@@ -92,7 +94,9 @@ def invent_events(database: str, people: int, *, first: int, last: int, file: Pa
     select = _EVENT.format(half=people // 2, first=first, last=last)
     with (
         psycopg.connect(database) as connection,
-        connection.cursor().copy(f"COPY ({select}) TO STDOUT (FORMAT csv, HEADER)".encode()) as copy,
+        connection.cursor().copy(
+            f"COPY ({select}) TO STDOUT (FORMAT csv, HEADER)".encode()
+        ) as copy,
         file.open("wb") as out,
     ):
         for block in copy:
@@ -103,7 +107,9 @@ def export(database: str, table: str, file: Path) -> None:
     """The bytes of one typed table."""
     with (
         psycopg.connect(database) as connection,
-        connection.cursor().copy(f"COPY salesforce.{table} TO STDOUT (FORMAT csv)".encode()) as copy,
+        connection.cursor().copy(
+            f"COPY salesforce.{table} TO STDOUT (FORMAT csv)".encode()
+        ) as copy,
         file.open("wb") as out,
     ):
         for block in copy:

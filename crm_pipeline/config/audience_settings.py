@@ -30,7 +30,9 @@ from crm_pipeline.model.filters import (
 from crm_pipeline.model.objects import ValueType
 
 LONGEST_QUERY = 4_000
-_HIDDEN = re.compile(r"[^\t\n\x20-\x7e\xa0-\u2027\u202f-\u2065\u206a-\ufffd\U00010000-\U0010ffff]")
+_HIDDEN = re.compile(
+    r"[^\t\n\x20-\x7e\xa0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
 _CHOICES = frozenset({Comparator.INCLUDES, Comparator.EXCLUDES})
 _EQUALITIES = frozenset({Comparator.EQUAL, Comparator.NOT_EQUAL})
 _MEMBERSHIPS = frozenset({Comparator.IN, Comparator.NOT_IN})

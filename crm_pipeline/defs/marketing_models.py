@@ -1,7 +1,8 @@
 """The models and seeds of dbt_marketing as assets, and dbt's tests as their checks.
 
 One step builds them all, or the chosen ones, as `dbt build` would. In a differential it builds
-nothing, and costs nothing, when no row of any table has changed in this run.
+nothing, and costs nothing, when no row of any table has changed in this run and no event has come
+since the models were last built.
 
 Belongs here: what models and tests are in Dagster, and building them. Does not belong here: finding
 and parsing the project (dbt_project.py), the SQL (dbt_marketing/).
@@ -24,6 +25,8 @@ from crm_pipeline.defs.failures import told_as_failure
 from crm_pipeline.defs.metadata import OWNERS
 from crm_pipeline.defs.names import (
     DIFFERENTIAL_SYNC,
+    EVENTS_ASSET,
+    LOAD_EVENTS,
     MARKETING_GROUP,
     MARKETING_POOL,
     MARKETING_STEP,
@@ -32,11 +35,17 @@ from crm_pipeline.defs.names import (
 )
 from crm_pipeline.defs.resources import CrmResource, engine_run_id
 from crm_pipeline.errors import PermanentError
+from crm_pipeline.events.models_state import newest_event_not_built
+from crm_pipeline.warehouse.connection import EVENTS_SCHEMA
 from crm_pipeline.warehouse.ledger import outcomes_of
 
 Node = Mapping[str, Any]
 _Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
-_NOTHING_CHANGED = "No row of any table has changed in this run, so the models stay as they are."
+_NOTHING_CHANGED = (
+    "No row of any table has changed in this run, and no event has come, so the models stay as "
+    "they are."
+)
+_MAY_HAVE_CHANGED_NOTHING = (DIFFERENTIAL_SYNC, RECONCILE, REFRESH, LOAD_EVENTS)
 _BUILT = ("model", "seed")
 _FAILED = ("error", "fail", "runtime error")
 
@@ -61,14 +70,17 @@ def build_marketing_models(project: DbtProject) -> dg.Definitions:
         results: Sequence[Node] = ()
         with told_as_failure(context):
             crm.begin(context)
-            may_have_changed_nothing = context.job_name in (DIFFERENTIAL_SYNC, RECONCILE, REFRESH)
-            if may_have_changed_nothing and not changed_rows(crm, engine_run_id(context)):
+            warehouse = crm.migrated_warehouse()
+            if context.job_name in _MAY_HAVE_CHANGED_NOTHING and not (
+                changed_rows(crm, engine_run_id(context))
+                or newest_event_not_built(warehouse, project.schema)
+            ):
                 context.log.info(_NOTHING_CHANGED)
                 return
             chosen = [
                 n["name"] for n in models if keys[n["unique_id"]] in context.selected_asset_keys
             ]
-            results = build_models(project, crm.warehouse().url, chosen)
+            results = build_models(project, warehouse.url, chosen)
         yield from _told(results, nodes, keys)
         _require_success(results)
 
@@ -82,14 +94,21 @@ def changed_rows(crm: CrmResource, run_id: str) -> bool:
 
 
 def asset_keys(nodes: Node) -> dict[str, dg.AssetKey]:
-    """By dbt's unique id: schema and name, so that a source is the asset of its table."""
+    """By dbt's unique id: schema and name, so that a source is the asset of its table.
+
+    Events and what they say of consent are written together: they are one asset.
+    """
     models = {
         unique_id: dg.AssetKey([node["schema"], node["alias"]])
         for unique_id, node in nodes["nodes"].items()
         if node["resource_type"] in _BUILT
     }
     sources = {
-        unique_id: dg.AssetKey([node["schema"], node["identifier"]])
+        unique_id: dg.AssetKey(
+            EVENTS_ASSET
+            if node["schema"] == EVENTS_SCHEMA
+            else [node["schema"], node["identifier"]]
+        )
         for unique_id, node in nodes["sources"].items()
     }
     return {**models, **sources}

@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from uuid import uuid4
 
+import psycopg
+
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.crm.port import CrmConnector, ReadRequest
 from crm_pipeline.errors import FieldUnavailable, ObjectUnavailable, UsageError
@@ -19,7 +21,7 @@ from crm_pipeline.model.filters import All, Any, Comparator, Comparison, RecordF
 from crm_pipeline.model.objects import ObjectSelection
 from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.sync.selection import select_object
-from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.connection import EVENTS_SCHEMA, Warehouse
 from crm_pipeline.warehouse.erasure import Person, Search, Trace
 from crm_pipeline.warehouse.lease import held_lease
 from crm_pipeline.warehouse.ledger import known_objects
@@ -64,7 +66,7 @@ def person_named(words: str, record_id: str | None, connector: CrmConnector | No
 def find_person(warehouse: Warehouse, settings: Settings, person: Person) -> Found:
     """Everything that is here of a person; changes nothing."""
     with warehouse.connect() as connection:
-        search = Search(connection, _schemas(warehouse, settings))
+        search = _search(connection, warehouse, settings)
         whole = search.completed(person)
         return Found(whole, search.traces(whole), search.half_read(whole))
 
@@ -86,7 +88,7 @@ def forget_person(warehouse: Warehouse, settings: Settings, person: Person) -> F
             for name in known_objects(warehouse)
         ]
         connection = stack.enter_context(warehouse.connect())
-        search = Search(connection, _schemas(warehouse, settings))
+        search = _search(connection, warehouse, settings)
         whole = search.completed(person)
         found = Found(whole, search.traces(whole), search.half_read(whole))
         search.drop_half_read(found.half_read)
@@ -140,5 +142,7 @@ def _about(selection: ObjectSelection, person: Person) -> RecordFilter | None:
     return All((Any(tuple(parts)), *chosen))
 
 
-def _schemas(warehouse: Warehouse, settings: Settings) -> tuple[str, ...]:
-    return (warehouse.crm_schema, settings.marketing.target_schema)
+def _search(connection: psycopg.Connection, warehouse: Warehouse, settings: Settings) -> Search:
+    marts = settings.marketing.target_schema
+    memory = f"{marts}_staging"
+    return Search(connection, (warehouse.crm_schema, marts, memory, EVENTS_SCHEMA), memory)

@@ -11,13 +11,21 @@ holds, and what people are told (sync/forget.py).
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
 from crm_pipeline.config.names import REFERENCE_TABLES
 from crm_pipeline.errors import TransientError
-from crm_pipeline.warehouse.connection import CONTROL_SCHEMA, HISTORY_SCHEMA, STAGING_SCHEMA
+from crm_pipeline.warehouse.connection import (
+    CONTROL_SCHEMA,
+    EVENT_LOAD_LOCK,
+    EVENTS_SCHEMA,
+    HISTORY_SCHEMA,
+    STAGING_SCHEMA,
+)
+from crm_pipeline.warehouse.schema import is_relation
 from crm_pipeline.warehouse.staging import drop_staging
 
 _STAGING_TABLE = re.compile(r"sync_(?P<run>\d+)(?:_scope)?")
@@ -30,10 +38,12 @@ class Person:
     Attributes:
         address: an e-mail address in lower case; None when only ids are known.
         record_ids: ids of records that are about the person.
+        person_ids: ids under which the marts know the person.
     """
 
     address: str | None = None
     record_ids: frozenset[str] = frozenset()
+    person_ids: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,7 @@ class _Table:
     texts: tuple[str, ...]
     lists: tuple[str, ...]
     key: str | None
+    has_people: bool
 
     @property
     def qualified(self) -> sql.Identifier:
@@ -70,11 +81,13 @@ class Search:
     """One search in one transaction.
 
     Attributes:
-        schemas: those whose tables hold records: the CRM's, and the marts'.
+        schemas: those whose tables hold records or events: the CRM's, the marts' and ours.
+        marts_memory: the schema in which the marts remember what they have seen.
     """
 
     connection: psycopg.Connection
     schemas: Sequence[str]
+    marts_memory: str
 
     def completed(self, person: Person) -> Person:
         """The person with every record id that stands beside the address or was merged into her."""
@@ -85,9 +98,9 @@ class Search:
                 # A colleague's id stands in every record that she owns: they are not about her.
                 if table.name not in REFERENCE_TABLES:
                     found |= self._ids(table, known)
-            found |= self._ids_in_quarantine(known)
+            found |= self._ids_in_quarantine(known) | self._ids_in_events(known)
             if found == known.record_ids:
-                return known
+                return replace(known, person_ids=self._person_ids(known))
             known = replace(known, record_ids=frozenset(found))
 
     def traces(self, person: Person) -> tuple[Trace, ...]:
@@ -107,6 +120,10 @@ class Search:
             self._is_in_her_history(person)
         )
         found.append(Trace(HISTORY_SCHEMA, "version", self._number(former)))
+        rejected = sql.SQL("SELECT count(*) FROM events.quarantine q WHERE {}").format(
+            self._is_in_file_row(person)
+        )
+        found.append(Trace(EVENTS_SCHEMA, "quarantine", self._number(rejected)))
         found += [
             Trace(STAGING_SCHEMA, table.name, rows)
             for table in self._tables_of([STAGING_SCHEMA])
@@ -116,16 +133,24 @@ class Search:
 
     def erase(self, person: Person) -> None:
         """Remove all of it, half-read syncs aside; history last, for it keeps what is removed."""
+        # A load of events that is at work could bring her back; the next one reads new files only.
+        self.connection.execute("SELECT pg_advisory_xact_lock(%s)", [EVENT_LOAD_LOCK])
+        # The ledger of consent lets nobody delete who has not said that this is an erasure.
+        self.connection.execute("SELECT set_config('crm_pipeline.is_erasing', 'on', true)")
         for table in self._tables():
             self.connection.execute(
                 sql.SQL("DELETE FROM {} t WHERE {}").format(
                     table.qualified, self._is_hers(table, person)
                 )
             )
+        self._let_marts_follow(person)
         self.connection.execute(
             sql.SQL("DELETE FROM crm_sync.quarantine q WHERE {}").format(
                 self._is_quarantined(person)
             )
+        )
+        self.connection.execute(
+            sql.SQL("DELETE FROM events.quarantine q WHERE {}").format(self._is_in_file_row(person))
         )
         self.connection.execute(
             sql.SQL("DELETE FROM history.version v WHERE {}").format(
@@ -177,7 +202,8 @@ class Search:
             " array_agg(a.attname) FILTER (WHERE a.atttypid = 'text[]'::regtype),"
             " min(a.attname) FILTER (WHERE a.attnum = i.indkey[0]"
             " AND EXISTS (SELECT FROM pg_attribute b WHERE b.attrelid = c.oid"
-            " AND b.attname = '_merged_into' AND NOT b.attisdropped))"
+            " AND b.attname = '_merged_into' AND NOT b.attisdropped)),"
+            " bool_or(a.attname = 'person_id' AND a.atttypid = 'uuid'::regtype)"
             " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
             " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
             " LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary"
@@ -185,8 +211,8 @@ class Search:
             [list(schemas)],
         ).fetchall()
         return tuple(
-            _Table(schema, name, tuple(texts or ()), tuple(lists or ()), key)
-            for schema, name, texts, lists, key in rows
+            _Table(schema, name, tuple(texts or ()), tuple(lists or ()), key, has_people)
+            for schema, name, texts, lists, key, has_people in rows
         )
 
     def _ids(self, table: _Table, person: Person) -> set[str]:
@@ -208,6 +234,42 @@ class Search:
             [person.address],
         )
         return {str(row[0]) for row in rows}
+
+    def _ids_in_events(self, person: Person) -> set[str]:
+        """Ids of records beside her address: the CRM may hold none of them any more."""
+        rows = self.connection.execute(
+            "SELECT DISTINCT crm_id FROM events.marketing_events"
+            " WHERE email = %s AND crm_id IS NOT NULL",
+            [person.address],
+        )
+        return {str(row[0]) for row in rows}
+
+    def _person_ids(self, person: Person) -> frozenset[str]:
+        """Ids of the marts for her: what they make of her address, and whose her records are."""
+        ids = set()
+        if person.address is not None:
+            ids |= self._column("SELECT md5('email:' || %s)::uuid::text", [person.address])
+        records = sql.Identifier(self.marts_memory, "int_people__records")
+        if is_relation(self.connection, records):
+            ids |= self._column(
+                sql.SQL("SELECT DISTINCT person_id::text FROM {} WHERE record_id = ANY(%s)").format(
+                    records
+                ),
+                [sorted(person.record_ids)],
+            )
+        return frozenset(ids)
+
+    def _column(self, query: LiteralString | sql.Composed, values: Sequence[object]) -> set[str]:
+        return {str(row[0]) for row in self.connection.execute(query, values)}
+
+    def _let_marts_follow(self, person: Person) -> None:
+        """The next build makes anew what is left of her: records of others at her address."""
+        noted = sql.Identifier(self.marts_memory, "person_change")
+        if is_relation(self.connection, noted):
+            self.connection.execute(
+                sql.SQL("INSERT INTO {} (person_id) SELECT unnest(%s::uuid[])").format(noted),
+                [sorted(person.person_ids)],
+            )
 
     def _is_her_record(self, table: _Table, person: Person) -> sql.Composable:
         """By address, by key, or merged into one of hers."""
@@ -235,10 +297,20 @@ class Search:
 
     def _is_anywhere(self, table: _Table, person: Person) -> sql.Composable:
         ids = sql.Literal(sorted(person.record_ids))
+        if (table.schema, table.name) == (EVENTS_SCHEMA, "consent_ledger"):
+            # Evidence of the CRM's side names the object and the record.
+            evidence = sql.SQL("split_part(t.evidence, ' ', 2) = ANY({}::text[])").format(ids)
+            return _any([self._has_address(table, person), evidence])
         by_id = [self._among(name, person) for name in table.texts]
         listed = [
             sql.SQL("t.{} && {}::text[]").format(sql.Identifier(name), ids) for name in table.lists
         ]
+        if table.has_people:
+            by_id.append(
+                sql.SQL("t.person_id = ANY({}::uuid[])").format(
+                    sql.Literal(sorted(person.person_ids))
+                )
+            )
         return _any([self._has_address(table, person), *by_id, *listed])
 
     def _has_address(self, table: _Table, person: Person) -> sql.Composable:
@@ -280,6 +352,22 @@ class Search:
             ids=sql.Literal(sorted(person.record_ids)),
             address=sql.Literal(person.address),
         )
+
+    @staticmethod
+    def _is_in_file_row(person: Person) -> sql.Composable:
+        """Rows of files that are no events may be anything: her words are looked for in the text.
+
+        As whole words, or somebody whose address ends like hers would lose a row.
+        """
+        told = []
+        if person.address is not None:
+            pattern = f"(^|[^a-z0-9._%+-]){re.escape(person.address)}($|[^a-z0-9._-])"
+            told.append(sql.SQL("lower(q.file_row) ~ {}").format(sql.Literal(pattern)))
+        if person.record_ids:
+            ids = "|".join(sorted(re.escape(one[:15]) for one in person.record_ids))
+            pattern = f"(^|[^a-zA-Z0-9])({ids})([a-zA-Z0-9]{{3}})?($|[^a-zA-Z0-9])"
+            told.append(sql.SQL("q.file_row ~ {}").format(sql.Literal(pattern)))
+        return _any(told)
 
     def _count(self, table: _Table, condition: sql.Composable) -> int:
         return self._number(

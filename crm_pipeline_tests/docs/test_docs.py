@@ -6,7 +6,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import psycopg
 import pytest
@@ -19,9 +19,9 @@ from crm_pipeline import errors
 from crm_pipeline.cli.main import app
 from crm_pipeline.config.environment import Environment
 from crm_pipeline.config.load import load_settings
-from crm_pipeline.config.object_settings import ObjectSettings
 from crm_pipeline.config.settings import EXPRESSIBLE_INTERVALS, Settings
 from crm_pipeline.crm.salesforce import fields as salesforce_fields
+from crm_pipeline.model.audiences import FACTS
 from crm_pipeline.model.sync import Vanished
 from crm_pipeline.sandbox.salesforce import control, faults, server
 from crm_pipeline.sync.reference import REFERENCE_DATASETS
@@ -107,7 +107,7 @@ def sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Fiel
             yield from sections(below[0], f"{here}.")
         else:
             yield here, field
-            many = ".<name>." if below[0] is ObjectSettings else "[]."
+            many = ".<name>." if get_origin(annotation) is dict else "[]."
             yield from sections(below[0], f"{here}{many}")
 
 
@@ -172,6 +172,10 @@ def test_a_custom_object_is_added_by_three_lines_that_load(tmp_path: Path) -> No
     [(name, chosen)] = load_settings(file).objects.items()
     assert chosen.columns[-1].column in text
     assert chosen.table_name(name) in text
+
+
+def test_every_column_that_a_condition_may_look_at_is_documented() -> None:
+    assert set(FACTS) <= first_column(page("how-to/audiences.md"))
 
 
 # Environment variables

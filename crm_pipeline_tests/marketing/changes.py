@@ -33,7 +33,7 @@ class Change:
     """One kind of change.
 
     Attributes:
-        records: whose people the change is about.
+        records: whose people the change is about; none where no record is.
         make: what a sync or a load does.
         sign: a query of the marts that is true once they know of it, and not before.
     """
@@ -144,6 +144,15 @@ def _lose_the_address(warehouse: SyntheticWarehouse) -> None:
     warehouse.change("lead", lead(1_804), email=None)
 
 
+def _erase(warehouse: SyntheticWarehouse) -> None:
+    # As the erasure of a person does: the one way by which events go.
+    warehouse.execute("DELETE FROM events.marketing_events WHERE email = 'stranger63@example.com'")
+    warehouse.execute(
+        "INSERT INTO marketing_staging.person_change (person_id)"
+        " VALUES (md5('email:stranger63@example.com')::uuid)"
+    )
+
+
 _AT = "2026-03-01T10:00:00Z"
 CHANGES: Mapping[str, Change] = {
     "a record is updated": Change(
@@ -197,6 +206,11 @@ CHANGES: Mapping[str, Change] = {
         "SELECT count(*) > 0 FROM marketing.fct_engagement e JOIN marketing.dim_people p"
         " USING (person_id) WHERE p.email = 'arrived@example.com'"
         f" AND e.crm_id = '{lead(3_021)}' AND e.email IS DISTINCT FROM p.email",
+    ),
+    "a person is erased": Change(
+        (),
+        _erase,
+        "SELECT count(*) = 0 FROM marketing.dim_people WHERE email = 'stranger63@example.com'",
     ),
     "an account becomes a customer": Change(
         (contact(45), contact(145)),

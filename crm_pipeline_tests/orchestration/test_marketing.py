@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 
 from crm_pipeline.config.load import load_settings
@@ -24,14 +25,22 @@ from crm_pipeline_tests.orchestration.conftest import OBJECTS, Dagster
 
 PEOPLE = dg.AssetKey(["marketing", "dim_people"])
 MARTS = {
+    "audiences",
+    "dim_accounts",
+    "dim_audiences",
     "dim_people",
+    "fct_consent",
     "fct_engagement",
     "fct_lead_score_changes",
     "fct_lead_scores",
+    "fct_opportunities",
     "fct_touches",
     "fct_web_visits",
+    "personalization",
 }
 BELOW = {
+    "int_consent__refusals",
+    "int_owners__kept",
     "int_people__addresses",
     "int_people__merges",
     "int_people__records",
@@ -135,6 +144,27 @@ def test_objects_that_are_not_synced_switch_their_models_off(
         names.add("stg_salesforce__merged_record")
     assert models == names | MARTS | BELOW
     assert _dbt(project, "build", database_url, "--exclude-resource-type", "unit_test") == 0
+    assert _columns_built(database_url) == _columns_documented(project)
+
+
+def _columns_built(url: str) -> dict[str, set[str]]:
+    memory = ("build_progress", "person_change")
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "SELECT table_name, array_agg(column_name::text) FROM information_schema.columns"
+            " WHERE table_schema IN ('marketing', 'marketing_staging')"
+            " AND table_name <> ALL (%s) GROUP BY table_name",
+            [list(memory)],
+        ).fetchall()
+    return {table: set(columns) for table, columns in rows}
+
+
+def _columns_documented(project: DbtProject) -> dict[str, set[str]]:
+    return {
+        node["alias"]: set(node["columns"])
+        for node in project.manifest()["nodes"].values()
+        if node["resource_type"] in ("model", "seed")
+    }
 
 
 def test_the_models_keep_what_their_unit_tests_say(
@@ -176,6 +206,7 @@ def test_renamed_tables_and_columns_are_told_to_dbt(tmp_path: Path) -> None:
     told = project_variables(_settings(tmp_path, objects, reference_data=False))
     assert told == {
         "crm_schema": "salesforce",
+        "audiences": "{}",
         "crm_objects": {
             "lead": {
                 "table": "prospects",

@@ -38,6 +38,18 @@ def test_the_template_loads_with_the_defaults_of_the_settings(
     ]
 
 
+def test_the_audiences_of_the_template_load_once_their_marks_are_taken_away(
+    lead: CrmObject, tmp_path: Path
+) -> None:
+    text = render_settings([lead], api_version="62.0")
+    before, mark, after = text.partition("  # audiences:\n")
+    lines, blank, rest = after.partition("\n\n")
+    assert mark
+    uncommented = mark.replace("# ", "") + lines.replace("  # ", "  ")
+    settings = reload(before + uncommented + blank + rest, tmp_path)
+    assert list(settings.marketing.audiences) == ["hot_customers", "spring_guests"]
+
+
 def test_labels_and_calculated_fields_are_comments(lead: CrmObject) -> None:
     lines = render_settings([lead], api_version="62.0").splitlines()
     assert "      - FirstName  # First Name" in lines

@@ -2,7 +2,7 @@
     materialized='incremental',
     incremental_strategy='replace_and_note',
     unique_key='event_id',
-    pre_hook="{{ remember_what_is_seen() }}",
+    pre_hook=["{{ remember_what_is_seen() }}", "{{ forget_erased_events() }}"],
     post_hook="{{ note_a_first_build() }}",
     indexes=[
         {'columns': ['event_id'], 'unique': true},

@@ -139,13 +139,6 @@ CREATE INDEX quarantine_by_file ON events.quarantine (event_file_id);
 COMMENT ON TABLE events.quarantine IS
     'Rows of files that are no events, with the reason. They hold personal data.';
 
-CREATE TABLE events.models_state (
-    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
-    built_through xid8 NOT NULL
-);
-COMMENT ON TABLE events.models_state IS
-    'Events of earlier transactions than this one are in the marketing models.';
-
 CREATE FUNCTION events.tidy_event() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.email := nullif(lower(btrim(NEW.email)), '');
