@@ -188,7 +188,7 @@ def _require_that_consent_is_what_was_said(warehouse: SyntheticWarehouse, world:
     yeses = {row["email"]: [row["occurred_at"]] for row in world.opted_in()}
     found = _consent(warehouse)
     by_address: dict[str, list[dict[str, Any]]] = {}
-    by_id = set()
+    by_id: set[str] = set()
     for person in world.people:
         for event in person.events:
             if "email" in event:
