@@ -18,6 +18,7 @@ from crm_pipeline.cli import (
     check,
     demo,
     environment,
+    events,
     forget,
     init,
     sandbox,
@@ -45,6 +46,7 @@ app = typer.Typer(
 for module in (init, check, status, accept, forget, environment, up, demo):
     module.register(app)
 app.add_typer(sync.app)
+app.add_typer(events.app)
 app.add_typer(sandbox.app)
 
 

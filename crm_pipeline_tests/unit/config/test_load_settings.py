@@ -197,7 +197,7 @@ ONE_FAULT = {
         (
             "`write_backs`: there is no such setting; remove it or write one of `version`, "
             "`syncs_enabled`, `crm`, `differential`, `refresh`, `objects`, `reference_data`, "
-            "`marketing` and `retention`."
+            "`marketing`, `events` and `retention`."
         ),
     ),
     "unknown key of an object named like a setting": (
