@@ -140,7 +140,12 @@ def main() -> None:
             chapter.show(console)
             chapters.append(chapter)
         if given.write:
-            write(chapters, PAGE, "large" if given.large else "speed", machine(database, Path(__file__)))
+            write(
+                chapters,
+                PAGE,
+                "large" if given.large else "speed",
+                machine(database, Path(__file__)),
+            )
     finally:
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)

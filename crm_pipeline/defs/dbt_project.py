@@ -28,6 +28,8 @@ from crm_pipeline.model.audiences import FACTS
 from crm_pipeline.warehouse.conditions import condition
 
 PROJECT_NAME = "dbt_marketing"
+PARTIAL_PARSE = "partial_parse.msgpack"
+"""What dbt keeps of a parsed project, so that the next command need not parse it."""
 _PREFIX = "CRM_PIPELINE_DBT_"
 _LEFT_OUT = frozenset({"target", "logs", "dbt_packages", "__pycache__"})
 _PARSE_SECONDS = 300
@@ -87,7 +89,7 @@ class DbtProject:
             said = (done.stdout + done.stderr).strip().splitlines()[-8:]
             raise ConfigurationError("dbt cannot parse its project: " + "\n".join(said))
         # Last, and by renaming: whoever sees the manifest sees all of it.
-        for name in ("partial_parse.msgpack", "manifest.json"):
+        for name in (PARTIAL_PARSE, "manifest.json"):
             (aside / name).replace(self.work / name)
 
     def command(self, *verb: str, target: Path) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import dagster as dg
 
-from crm_pipeline.defs.dbt_project import DbtProject, connection_variables
+from crm_pipeline.defs.dbt_project import PARTIAL_PARSE, DbtProject, connection_variables
 from crm_pipeline.defs.failures import told_as_failure
 from crm_pipeline.defs.metadata import OWNERS
 from crm_pipeline.defs.names import (
@@ -172,7 +172,7 @@ def build_models(
     """
     with tempfile.TemporaryDirectory(dir=project.work, prefix="build-") as folder:
         target = Path(folder)
-        parsed = project.work / "partial_parse.msgpack"
+        parsed = project.work / PARTIAL_PARSE
         if parsed.exists():
             shutil.copy(parsed, target)
         left_out = ["unit_test"] if is_tested else ["unit_test", "test"]
@@ -182,6 +182,7 @@ def build_models(
             *("--select", *chosen),
         ]
         code = _run(command, project.environment(connection_variables(url)))
+        _keep_what_was_parsed(target, project)
         file = target / "run_results.json"
         if not file.exists():
             raise PermanentError(
@@ -190,6 +191,13 @@ def build_models(
             )
         results: list[Node] = json.loads(file.read_bytes())["results"]
         return results
+
+
+def _keep_what_was_parsed(target: Path, project: DbtProject) -> None:
+    """What was parsed serves one connection only, so the first build parses once more."""
+    parsed = target / PARTIAL_PARSE
+    if parsed.exists():
+        parsed.replace(project.work / PARTIAL_PARSE)
 
 
 def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
