@@ -161,8 +161,8 @@ def _scores_without_history(warehouse: SyntheticWarehouse) -> int:
     columns = ", ".join(names)
     (count,) = warehouse.query(
         f"SELECT count(*) FROM (SELECT person_id, {columns} FROM marketing.fct_lead_scores EXCEPT"
-        f" SELECT DISTINCT ON (person_id) person_id, {columns}"
-        " FROM marketing.fct_lead_score_changes ORDER BY person_id, scored_at DESC) d"
+        f" (SELECT DISTINCT ON (person_id) person_id, {columns}"
+        " FROM marketing.fct_lead_score_changes ORDER BY person_id, scored_at DESC)) d"
     )
     return int(count[0])
 
