@@ -11,6 +11,8 @@ import pytest
 
 from crm_pipeline_tests.marketing.golden.month import GoldenMonth, in_order, read
 
+# Whoever comes first builds the month.
+pytestmark = pytest.mark.timeout(900)
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "golden-month.md"
 MARTS = [
     ("dim_people", "people.csv", True),

@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from crm_pipeline_tests.marketing.golden.month import PROJECT, GoldenMonth
 
+# Whoever comes first builds the month.
+pytestmark = pytest.mark.timeout(900)
 DOCS = Path(__file__).parents[2] / "docs"
 SETTINGS = """
 version: 1

@@ -12,6 +12,8 @@ import pytest
 
 from crm_pipeline_tests.marketing.golden.month import AFTER, GoldenMonth
 
+# Whoever comes first builds the month.
+pytestmark = pytest.mark.timeout(900)
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "ten-questions.md"
 BLOCK = re.compile(r"^```sql (\w+)\n(.*?)^```\n+(.*?)(?:\n\n|\Z)", re.DOTALL | re.MULTILINE)
 QUESTIONS = {name: (query, table) for name, query, table in BLOCK.findall(PAGE.read_text())}
