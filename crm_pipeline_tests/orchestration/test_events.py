@@ -106,8 +106,9 @@ def test_a_new_file_is_loaded_by_one_run_and_then_the_sensor_is_silent(
     }
     assert (facts["events_known_already"], facts["rows_rejected"]) == (1, 1)
     assert facts["left_aside"] == "'notes.txt'"
-    assert isinstance(facts["loaded_files"], list)
-    assert len(facts["loaded_files"]) == 2
+    told = loaded.metadata["loaded_files"]
+    assert isinstance(told, dg.TableMetadataValue)
+    assert [record.data["file"] for record in told.records] == ["a.jsonl", "b.json"]
     [check] = done.get_asset_check_evaluations()
     assert not check.passed
     assert check.severity is dg.AssetCheckSeverity.WARN
