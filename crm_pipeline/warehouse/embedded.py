@@ -30,6 +30,7 @@ from crm_pipeline.warehouse.embedded_process import (
 
 DATABASES = ("crm_pipeline", "dagster")
 _ROLE = "crm_pipeline"
+_PORT_SECONDS = 5
 _READY_SECONDS = 300  # replaying 4 GB of log after a crash takes minutes on a small disk
 _NO_PROCESS = 2**31 - 1  # above every kernel's highest process id
 _SETTINGS_FILE = "embedded.conf"
@@ -188,7 +189,13 @@ class EmbeddedPostgres:
 
     def _free_port(self) -> int:
         with suppress(OSError, ValueError):
-            if port_is_free(port := int(self._port.read_text())):
+            port = int(self._port.read_text())
+            # Whoever knows the address knows this port, and what a killed server leaves behind may
+            # hold it for a moment.
+            deadline = time.monotonic() + _PORT_SECONDS
+            while not (is_free := port_is_free(port)) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if is_free:
                 return port
         while not port_is_free(port := 20_000 + secrets.randbelow(12_000)):
             pass  # outgoing connections take their ports above this range

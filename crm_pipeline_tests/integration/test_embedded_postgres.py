@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,6 +217,17 @@ def test_many_starters_at_once_make_one_server(server: EmbeddedPostgres, home: P
     assert addresses == {server.url()}
     log = "".join(path.read_text() for path in (home / "postgres/data/log").iterdir())
     assert log.count("starting PostgreSQL") == 1
+
+
+def test_a_port_that_is_held_for_a_moment_stays_the_servers(server: EmbeddedPostgres) -> None:
+    before = server.ensure_running()
+    server.stop()
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", urlsplit(before).port))
+        held.listen()
+        threading.Timer(0.5, held.close).start()
+        assert server.ensure_running() == before
 
 
 def test_a_taken_port_is_left_to_its_owner(server: EmbeddedPostgres) -> None:
