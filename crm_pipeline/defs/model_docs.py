@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from crm_pipeline.defs.dbt_project import DbtProject, connection_variables
+from crm_pipeline.defs.dbt_project import PARTIAL_PARSE, DbtProject, connection_variables
 from crm_pipeline.errors import PermanentError
 
 _SECONDS = 600
@@ -32,11 +32,12 @@ def write_model_docs(project: DbtProject, url: str, folder: Path) -> Path:
     Raises:
         PermanentError: dbt could not; the sentence carries its own.
     """
-    # Parsed here if it never was: what dbt works out then is used again below.
-    project.manifest()
+    project.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=project.work, prefix="docs-") as name:
         target = Path(name)
-        shutil.copy(project.work / "partial_parse.msgpack", target)
+        parsed = project.work / PARTIAL_PARSE
+        if parsed.exists():
+            shutil.copy(parsed, target)
         done = subprocess.run(
             [*project.command("docs", "generate", target=target), "--static"],
             env={**os.environ, **project.environment(connection_variables(url))},
