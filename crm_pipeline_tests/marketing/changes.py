@@ -80,6 +80,11 @@ def _merge(warehouse: SyntheticWarehouse) -> None:
     warehouse.merge("lead", lead(1_408), lead(1_409))
 
 
+def _merge_namesakes(warehouse: SyntheticWarehouse) -> None:
+    # Of one person, and read by one sync: neither address nor stamp tells that one is gone.
+    warehouse.merge("lead", lead(1_900), lead(1_899))
+
+
 def _convert(warehouse: SyntheticWarehouse) -> None:
     warehouse.events(
         {
@@ -174,6 +179,12 @@ CHANGES: Mapping[str, Change] = {
     ),
     "a record is merged": Change(
         (lead(1_408), lead(1_409)), _merge, _is_of("of a loser", lead(1_409))
+    ),
+    "a record is merged into another of the person": Change(
+        (lead(1_899), lead(1_900)),
+        _merge_namesakes,
+        f"SELECT lead_ids = '{{{lead(1_899)}}}' FROM marketing.dim_people"
+        f" WHERE person_id = {_of_person(lead(1_899))}",
     ),
     "a lead is converted": Change(
         (lead(1_504), contact(5_001)), _convert, _is_of("of a converted lead", contact(5_001))

@@ -74,7 +74,11 @@ where
     (new.person_id is null and not old.is_gone)
     or (
         new.person_id is not null
-        and (new.person_id, new.email, new.is_customer, new.synced_at, false)
-        is distinct from (old.person_id, old.email, old.is_customer, old.synced_at, old.is_gone)
+        -- The type as well: a loser may share address and stamp with its winner.
+        and (
+            new.record_type, new.person_id, new.email, new.is_customer, new.synced_at, false
+        ) is distinct from (
+            old.record_type, old.person_id, old.email, old.is_customer, old.synced_at, old.is_gone
+        )
     )
 {% endif %}
