@@ -12,6 +12,7 @@ from crm_pipeline.defs.names import (
     CHECK_TABLES,
     DIFFERENTIAL_SYNC,
     FULL_SYNC,
+    MARKETING,
     RECONCILE,
     REFERENCE_DATA,
     REFRESH,
@@ -24,6 +25,8 @@ DIFFERENTIAL_SCHEDULE = "differential_schedule"
 _DAILY_REFERENCE = "20 3 * * *"
 _DAILY_RECONCILE = "15 4 * * *"
 _DAILY_CHECKS = "40 5 * * *"
+# Scores age by the day, also of people about whom nothing is new.
+_DAILY_MARKETING = "10 0 * * *"
 _Answer = dg.RunRequest | dg.SkipReason
 
 
@@ -38,6 +41,8 @@ def build_schedules(settings: Settings) -> dg.Definitions:
         schedules.append(_daily(REFERENCE_DATA, _DAILY_REFERENCE))
     if object_assets(settings):
         schedules.append(_daily(CHECK_TABLES, _DAILY_CHECKS))
+    if settings.marketing.enabled:
+        schedules.append(_daily(MARKETING, _DAILY_MARKETING))
     return dg.Definitions(schedules=schedules)
 
 

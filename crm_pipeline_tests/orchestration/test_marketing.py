@@ -101,6 +101,13 @@ def test_models_follow_the_tables_and_only_when_rows_have_changed(
     assert dagster.run("marketing").success
 
 
+def test_models_are_built_every_day_for_scores_age(house: House, dagster: Dagster) -> None:
+    house.configure(marketing={"enabled": True})
+    schedule = dagster.location().get_repository_def().get_schedule_def("marketing_schedule")
+    assert (schedule.job_name, schedule.cron_schedule) == ("marketing", "10 0 * * *")
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+
+
 def _owed(dagster: Dagster) -> str | None:
     repository = dagster.location().get_repository_def()
     with dg.build_sensor_context(
