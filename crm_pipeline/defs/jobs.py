@@ -9,7 +9,7 @@
 | sync_record | one record | people |
 | reference_data | reference tables | a daily schedule, or people |
 | load_events | new files of marketing events, then the models of them | a sensor, or people |
-| marketing | nothing; rebuilds the models | a daily schedule, a sensor after half-failed syncs, or people |
+| marketing | nothing; rebuilds the models | a daily schedule, a sensor, or people |
 | check_tables | counts; runs every check | a daily schedule, or people |
 
 All run in one process: eight steps take 0.4 to 1.6 s so, and 15 to 29 s in a process each. A step
