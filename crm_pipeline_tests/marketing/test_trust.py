@@ -31,7 +31,7 @@ from crm_pipeline_tests.marketing.strangers import (
 )
 from crm_pipeline_tests.marketing.synthetic import SyntheticWarehouse
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 MARTS = {
     "dim_people": "modified_at",
     "fct_engagement": "",
