@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import requests
@@ -90,7 +91,9 @@ def _left_alone(client: Client, child: dict[str, str], over: threading.Event) ->
 def test_the_outcome_of_a_write_may_be_unknown(
     client: Client, noon_org: SandboxOrg, kind: str, written: int, path: str
 ) -> None:
-    body = LEAD if path == "/sobjects/Lead" else {"records": [_typed(LEAD)]}
+    body: dict[str, Any] = {"records": [{"attributes": {"type": "Lead"}, **LEAD}]}
+    if path == "/sobjects/Lead":
+        body = {**LEAD}
     client.fault(kind=kind, path=f"*{path}", method="POST", status=503)
     try:
         answer = client.call("POST", path, body)
@@ -100,10 +103,6 @@ def test_the_outcome_of_a_write_may_be_unknown(
         assert answer.status_code == 503
     assert noon_org.count("Lead") == written
     assert client.call("POST", path, body).status_code in {200, 201}
-
-
-def _typed(values: dict[str, str]) -> dict[str, object]:
-    return {"attributes": {"type": "Lead"}, **values}
 
 
 def test_a_late_status_has_a_body_and_headers_of_its_own(
