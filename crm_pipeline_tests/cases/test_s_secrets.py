@@ -44,9 +44,10 @@ OBJECTS: dict[str, Any] = {
     "Contact": {"fields": ["FirstName", "LastName", "Email"]},
 }
 MAY_HOLD = (
-    *("salesforce.", "marketing.", "crm_staging.", "crm_sync.quarantine", "crm_sync.object_state"),
+    *("salesforce.", "history.", "events.", "marketing.", "marketing_staging.", "crm_staging."),
+    *("crm_sync.quarantine", "crm_sync.object_state"),
 )
-"""People stand in the first four, the settings' filters in the last; analysts see but two."""
+"""People stand in all but the last, which has the settings' filters; analysts do not see them all."""
 WORDS_OF_THE_ORG = (
     "SELECT Id FROM Lead WHERE Email = 'kanarella@zwitscher.example' ^ ERROR at Row:1: "
     "Quetzalfedern, Nachtigallenstieg 71"
