@@ -47,7 +47,7 @@ MAY_HOLD = (
     *("salesforce.", "history.", "events.", "marketing.", "marketing_staging.", "crm_staging."),
     *("crm_sync.quarantine", "crm_sync.object_state"),
 )
-"""People stand in all but the last, which has the settings' filters; analysts do not see them all."""
+"""People stand in all but the last, which has the filters of the settings; analysts see a few."""
 WORDS_OF_THE_ORG = (
     "SELECT Id FROM Lead WHERE Email = 'kanarella@zwitscher.example' ^ ERROR at Row:1: "
     "Quetzalfedern, Nachtigallenstieg 71"
