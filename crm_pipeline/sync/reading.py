@@ -123,16 +123,21 @@ class PageLander:
         read_started_at = attempt.read_started_at if resume else None
         instant = read_started_at or self.source.server_time()
         read = open_read(self.source, request, resume)
-        with self.warehouse.connect() as connection:
-            ledger.note_read(
-                connection,
-                attempt,
-                token=read.token,
-                transport=read.transport.value,
-                reason=read.reason,
-                read_started_at=instant,
-                expected_records=read.record_count,
-            )
+        try:
+            with self.warehouse.connect() as connection:
+                ledger.note_read(
+                    connection,
+                    attempt,
+                    token=read.token,
+                    transport=read.transport.value,
+                    reason=read.reason,
+                    read_started_at=instant,
+                    expected_records=read.record_count,
+                )
+        except BaseException:
+            if resume is None:  # nobody would know of it any more
+                read.close()
+            raise
         return read
 
     def _land(
@@ -222,10 +227,12 @@ class PageLander:
         self.check_interrupts()
         unfiltered = replace(request, fields=narrow.read_fields, record_filter=None)
         read = open_read(self.source, unfiltered)
-        copied = sum(
-            staging.copy_page(connection, page, narrow, scope_table) for page in read.pages()
-        )
-        read.close()
+        try:
+            copied = sum(
+                staging.copy_page(connection, page, narrow, scope_table) for page in read.pages()
+            )
+        finally:
+            read.close()
         if read.record_count is not None and copied != read.record_count:
             raise TransientError(
                 f"{request.crm_object.name}: the CRM announced {read.record_count} ids, but "
