@@ -43,7 +43,8 @@ on conflict do nothing
 
 {#
     Events that forbid mail to a record without naming its address: they hold for the address that
-    the person has when they are first seen. Events with an address are noted where they are stored.
+    the person has when both are first seen, for a record may arrive after its events. Each is noted
+    once. Events with an address are noted where they are stored.
 #}
 {% macro note_consent_by_record() %}
     {%- set seen = seen_by_last_build() -%}
@@ -65,9 +66,24 @@ where
     e.kind in ('email_unsubscribed', 'email_hard_bounced', 'email_complained')
     and e.email is null
     and coalesce(r.email, p.email) is not null
+    and not exists (
+        select from {{ source('events', 'consent_ledger') }} as l
+        where l.side = 'marketing' and l.evidence = e.event_id
+    )
     {% if seen -%}
-    and e.loaded_in >= pg_snapshot_xmin('{{ seen }}'::pg_snapshot)
-    and not pg_visible_in_snapshot(e.loaded_in, '{{ seen }}'::pg_snapshot)
+    and e.event_id = any (array(
+        select n.event_id
+        from {{ ref('stg_events__marketing_event') }} as n
+        where
+            n.loaded_in >= pg_snapshot_xmin('{{ seen }}'::pg_snapshot)
+            and not pg_visible_in_snapshot(n.loaded_in, '{{ seen }}'::pg_snapshot)
+        union
+        select n.event_id
+        from {{ memory('person_change') }} as c
+        inner join {{ ref('int_people__records') }} as m on c.person_id = m.person_id
+        inner join {{ ref('stg_events__marketing_event') }} as n on m.record_id = n.crm_id
+        where not pg_visible_in_snapshot(c.noted_in, '{{ seen }}'::pg_snapshot)
+    ))
     {%- endif %}
 on conflict do nothing
 {% endmacro %}
