@@ -27,9 +27,7 @@ from crm_pipeline.sandbox.salesforce.people import seed_org
 from crm_pipeline.sandbox.salesforce.running import running
 from crm_pipeline.sandbox.salesforce.schema import (
     FieldDefinition,
-    ObjectDefinition,
     PicklistValue,
-    with_system_fields,
 )
 from crm_pipeline_tests.house import House
 
@@ -122,44 +120,11 @@ def test_s10_a_second_server_that_only_reads_is_documented_and_refuses_changes(
 # S12
 
 
-def _reference(name: str, to: str, relationship: str) -> FieldDefinition:
-    return FieldDefinition(
-        name, name, "reference", length=18, reference_to=(to,), relationship_name=relationship
-    )
-
-
 def grant(org: SandboxOrg, *permissions: str) -> None:
-    """Let the org have permission sets, of which one with these permissions is our user's."""
-    known = ("ModifyAllData", "ViewAllData", "ManageUsers", "AuthorApex", "CustomizeApplication")
-    org.add_object(
-        with_system_fields(
-            ObjectDefinition(
-                "PermissionSet",
-                "Permission Set",
-                "Permission Sets",
-                "0PS",
-                tuple(FieldDefinition(f"Permissions{n}", n, "boolean") for n in known),
-                soft_delete=False,
-            )
-        )
-    )
-    org.add_object(
-        with_system_fields(
-            ObjectDefinition(
-                "PermissionSetAssignment",
-                "Permission Set Assignment",
-                "Permission Set Assignments",
-                "0Pa",
-                (
-                    _reference("AssigneeId", "User", "Assignee"),
-                    _reference("PermissionSetId", "PermissionSet", "PermissionSet"),
-                ),
-                soft_delete=False,
-            )
-        )
-    )
-    for granted in (permissions, ()):
-        one = org.create("PermissionSet", {f"Permissions{name}": True for name in granted})
+    """Give our user one more permission set with these permissions, and one without any."""
+    for label, granted in (("More", permissions), ("None", ())):
+        values = {f"Permissions{name}": True for name in granted}
+        one = org.create("PermissionSet", {"Name": label, "Label": label, **values})
         org.create("PermissionSetAssignment", {"AssigneeId": org.user_id, "PermissionSetId": one})
 
 

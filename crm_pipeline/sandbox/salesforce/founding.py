@@ -52,7 +52,6 @@ def found(org: "SandboxOrg") -> None:
             "Name": "Integration",
             "Label": "Integration",
             "PermissionsApiEnabled": True,
-            "PermissionsCustomizeApplication": True,
             "PermissionsViewSetup": True,
         },
     )

@@ -36,8 +36,10 @@ PERMISSION_SET = ObjectDefinition(
             )
         ),
         flag("PermissionsApiEnabled", "API Enabled"),
+        flag("PermissionsAuthorApex", "Author Apex"),
         flag("PermissionsBulkApiHardDelete", "Bulk API Hard Delete"),
         flag("PermissionsCustomizeApplication", "Customize Application"),
+        flag("PermissionsManageUsers", "Manage Internal Users"),
         flag("PermissionsModifyAllData", "Modify All Data"),
         flag("PermissionsViewAllData", "View All Data"),
         flag("PermissionsViewSetup", "View Setup and Configuration"),
