@@ -32,7 +32,7 @@ from crm_pipeline.config.object_settings import ObjectSettings
 
 EXPRESSIBLE_INTERVALS = (5, 6, 10, 12, 15, 20, 30, 60, 120, 180, 240, 360, 480, 720, 1440)
 """Minutes between ticks that a cron line can keep evenly: divisors of an hour or of a day."""
-_OUR_SCHEMAS = frozenset({"crm_sync", "crm_staging", "information_schema"})
+_OUR_SCHEMAS = frozenset({"crm_sync", "crm_staging", "events", "information_schema"})
 
 
 def _expressible(minutes: int) -> int:

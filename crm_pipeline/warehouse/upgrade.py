@@ -17,19 +17,28 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from crm_pipeline.errors import ConfigurationError
-from crm_pipeline.warehouse.connection import CONTROL_SCHEMA, STAGING_SCHEMA
+from crm_pipeline.model.events import COLUMNS
+from crm_pipeline.warehouse.connection import CONTROL_SCHEMA, EVENTS_SCHEMA, STAGING_SCHEMA
 
 _LOCK_KEY = 7_264_611_918
 _SCHEMAS = {
     CONTROL_SCHEMA: "What CRM Pipeline remembers. Read the views; leave the tables to it.",
     STAGING_SCHEMA: "Half-read syncs. Nothing here is complete.",
+    EVENTS_SCHEMA: "Marketing events, and what they and the CRM say of consent.",
 }
 _ANALYST = (
     "DO $$ BEGIN IF to_regrole('analyst') IS NULL THEN CREATE ROLE analyst NOLOGIN; END IF; END $$",
-    f'GRANT USAGE ON SCHEMA {CONTROL_SCHEMA}, "{{schema}}" TO analyst',
+    f'GRANT USAGE ON SCHEMA {CONTROL_SCHEMA}, {EVENTS_SCHEMA}, "{{schema}}" TO analyst',
     f"GRANT SELECT ON {CONTROL_SCHEMA}.sync_status TO analyst",
+    f"GRANT SELECT ON {EVENTS_SCHEMA}.marketing_events, {EVENTS_SCHEMA}.consent_ledger TO analyst",
     'GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO analyst',
     'ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}" GRANT SELECT ON TABLES TO analyst',
+)
+# Columns of the contract, and no others: when an event was stored, and in which transaction, is
+# the server's to say.
+_EVENT_WRITER = (
+    f"GRANT USAGE ON SCHEMA {EVENTS_SCHEMA} TO event_writer",
+    f"GRANT INSERT ({', '.join(COLUMNS)}) ON {EVENTS_SCHEMA}.marketing_events TO event_writer",
 )
 
 
@@ -65,6 +74,7 @@ def upgrade(url: str, *, crm_schema: str) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             _let_analysts_in(connection, crm_schema)
+            _let_event_writers_in(connection)
     except CommandError as error:
         raise ConfigurationError(
             f"The warehouse's schema {CONTROL_SCHEMA} was made by a newer version of CRM "
@@ -98,3 +108,10 @@ def _let_analysts_in(connection: Connection, crm_schema: str) -> None:
         savepoint.commit()
     except (ProgrammingError, IntegrityError):
         savepoint.rollback()
+
+
+def _let_event_writers_in(connection: Connection) -> None:
+    """Let tools insert events, where the operator has made the role `event_writer` for them."""
+    if connection.execute(text("SELECT to_regrole('event_writer')")).scalar() is not None:
+        for statement in _EVENT_WRITER:
+            connection.execute(text(statement))

@@ -21,13 +21,14 @@ from crm_pipeline_tests.house import House
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "own-database.md"
 OBJECTS: dict[str, Any] = {"Lead": {"fields": ["LastName", "Email", "NumberOfEmployees"]}}
-READABLE = {"salesforce.lead", "salesforce.users", "crm_sync.sync_status"}
+PUBLISHED = {"crm_sync.sync_status", "events.marketing_events", "events.consent_ledger"}
+READABLE = {"salesforce.lead", "salesforce.users", *PUBLISHED}
 RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 MATRIX = """
 SELECT n.nspname || '.' || c.relname, r.name
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
      unnest(%(rights)s::text[]) r(name)
-WHERE n.nspname IN ('crm_sync', 'crm_staging', 'salesforce', 'marketing', 'public')
+WHERE n.nspname IN ('crm_sync', 'crm_staging', 'events', 'salesforce', 'marketing', 'public')
 AND c.relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege(%(role)s, c.oid, r.name)
 AND has_schema_privilege(%(role)s, n.oid, 'USAGE')
 """
@@ -140,6 +141,9 @@ def test_s11_what_is_not_published_is_refused_to_a_person(house: House, split: S
             "SELECT * FROM crm_sync.quarantine",
             "SELECT * FROM crm_sync.sync_run",
             "SELECT * FROM crm_sync.object_state",
+            "SELECT * FROM events.quarantine",
+            "SELECT * FROM events.event_file",
+            "INSERT INTO events.marketing_events VALUES ('1', now(), 'page_visited')",
             "CREATE TABLE crm_staging.mine ()",
             "CREATE TABLE salesforce.mine ()",
             "CREATE TABLE public.mine ()",
@@ -203,4 +207,4 @@ def test_s11_the_first_migration_lets_analysts_read_and_does_it_once_more_withou
 ) -> None:
     for _ in range(2):
         migrate(empty_database_url)
-    assert rights_of(empty_database_url, "analyst") == {("crm_sync.sync_status", "SELECT")}
+    assert rights_of(empty_database_url, "analyst") == {(one, "SELECT") for one in PUBLISHED}
