@@ -30,6 +30,8 @@ _ANALYST = (
     "DO $$ BEGIN IF to_regrole('analyst') IS NULL THEN CREATE ROLE analyst NOLOGIN; END IF; END $$",
     f'GRANT USAGE ON SCHEMA {CONTROL_SCHEMA}, {EVENTS_SCHEMA}, "{{schema}}" TO analyst',
     f"GRANT SELECT ON {CONTROL_SCHEMA}.sync_status TO analyst",
+    f"GRANT SELECT ON {CONTROL_SCHEMA}.write_back_log TO analyst",
+    f"GRANT SELECT ON {CONTROL_SCHEMA}.write_back_balance TO analyst",
     f"GRANT SELECT ON {EVENTS_SCHEMA}.marketing_events, {EVENTS_SCHEMA}.consent_ledger TO analyst",
     'GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO analyst',
     'ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}" GRANT SELECT ON TABLES TO analyst',
