@@ -126,7 +126,7 @@ class Workbench:
     def begin_anew(self) -> None:
         """No typed tables, nothing remembered; the control schema is there, as `init` leaves it."""
         with psycopg.connect(self.database) as connection:
-            for schema in ("salesforce", "crm_sync", "crm_staging", "events"):
+            for schema in ("salesforce", "crm_sync", "crm_staging", "events", "history"):
                 connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
         Installation.from_environment().warehouse()
 

@@ -52,8 +52,9 @@ def forget(
 ) -> None:
     """Remove everything here that tells of one person, after showing what that is.
 
-    Rows of the typed tables and marts, tombstones, rejected records, half-read syncs. Asks the CRM
-    whether it still holds the person: the next sync would bring back what it holds.
+    Rows of the typed tables and marts, tombstones, former versions, rejected records, half-read
+    syncs. Asks the CRM whether it still holds the person: the next sync would bring back what it
+    holds.
     """
     from crm_pipeline.sync.assembly import Installation  # noqa: PLC0415 - imports alembic
 

@@ -33,7 +33,7 @@ from crm_pipeline.config.object_settings import ObjectSettings
 
 EXPRESSIBLE_INTERVALS = (5, 6, 10, 12, 15, 20, 30, 60, 120, 180, 240, 360, 480, 720, 1440)
 """Minutes between ticks that a cron line can keep evenly: divisors of an hour or of a day."""
-_OUR_SCHEMAS = frozenset({"crm_sync", "crm_staging", "events", "information_schema"})
+_OUR_SCHEMAS = frozenset({"crm_sync", "crm_staging", "events", "history", "information_schema"})
 
 
 def _expressible(minutes: int) -> int:
@@ -190,7 +190,7 @@ class WriteBackSettings(Section):
 
 
 class RetentionSettings(Section):
-    """How long the record of finished syncs is kept; the tables themselves are never pruned."""
+    """How long the past is kept: of syncs, and of records. The tables themselves are not pruned."""
 
     runs_days: Annotated[
         int, Field(strict=True, ge=1, le=3650), Accepts("a whole number from 1 to 3650")
@@ -200,6 +200,10 @@ class RetentionSettings(Section):
         int, Field(strict=True, ge=1, le=3650), Accepts("a whole number from 1 to 3650")
     ] = 90
     """Days for which the ledger keeps its rows."""
+    history_days: Annotated[
+        int, Field(strict=True, ge=0, le=3650), Accepts("a whole number from 0 to 3650")
+    ] = 365
+    """Days for which former values of records can be asked for; 0 keeps none."""
 
 
 class MarketingSettings(Section):
@@ -239,7 +243,7 @@ class Settings(Section):
     write_backs: WriteBackSettings = WriteBackSettings()
     """Changes towards the CRM."""
     retention: RetentionSettings = RetentionSettings()
-    """How long the record of finished syncs is kept."""
+    """How long the past is kept."""
 
     @property
     def enabled_objects(self) -> Mapping[str, ObjectSettings]:

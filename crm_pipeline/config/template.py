@@ -82,6 +82,8 @@ retention:
   # Days for which finished runs are kept in Dagster, and rows in the ledger.
   runs_days: 30
   ledger_days: 90
+  # Days for which records can be asked for as they were; 0 keeps no former values.
+  history_days: 365
 """
 
 

@@ -1,8 +1,8 @@
-"""What is thrown away: runs of Dagster and rows of the ledger that nobody looks at any more.
+"""What is thrown away: runs of Dagster, rows of the ledger and former values of records.
 
 Dagster prunes ticks by itself and runs never; at a differential every five minutes that is 288 runs
-a day with their events. Belongs here: the daily job. Does not belong here: data of the CRM, which
-is never pruned, and what an engine sweeps as it goes (staging, Bulk jobs).
+a day with their events. Belongs here: the daily job. Does not belong here: tables of the CRM, which
+are never pruned, and what an engine sweeps as it goes (staging, Bulk jobs).
 """
 
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from dagster import DagsterInstance
 from crm_pipeline.defs.failures import told_as_failure
 from crm_pipeline.defs.names import HOUSEKEEPING
 from crm_pipeline.defs.resources import CrmResource
+from crm_pipeline.warehouse.history import prune_history
 from crm_pipeline.warehouse.retention import prune_ledger
 
 _BATCH = 100
@@ -52,18 +53,25 @@ def _housekeeping_job() -> dg.JobDefinition:
             deleted = prune_ledger(crm.warehouse(), days=crm.settings().retention.ledger_days)
         context.log.info("%d rows of the ledger deleted.", deleted)
 
+    @dg.op(description="Deletes former values that are older than `retention.history_days`.")
+    def prune_old_versions(context: dg.OpExecutionContext, crm: CrmResource) -> None:
+        with told_as_failure(context):
+            deleted = prune_history(crm.warehouse(), days=crm.settings().retention.history_days)
+        context.log.info("%d versions of records deleted.", deleted)
+
     @dg.job(
         name=HOUSEKEEPING,
         description=(
-            "Deletes runs, events, logs and ledger rows that are older than the settings say. "
-            "Tables of the CRM and watermarks are not touched, and the newest run of every job and "
-            "the newest row of every kind of sync stay."
+            "Deletes runs, events, logs, ledger rows and former versions of records that are older "
+            "than the settings say. Tables of the CRM and watermarks are not touched, and the "
+            "newest run of every job and the newest row of every kind of sync stay."
         ),
         executor_def=dg.in_process_executor,
     )
     def housekeeping() -> None:
         prune_old_runs()
         prune_old_ledger_rows()
+        prune_old_versions()
 
     return housekeeping
 

@@ -34,6 +34,7 @@ from crm_pipeline.warehouse import (
     census,
     comparison,
     disappearance,
+    history,
     ledger,
     merge,
     staging,
@@ -230,7 +231,9 @@ class MergePath:
             return merged, None
         if not plan.makes_table:
             raise UsageError(NEVER_SYNCED.format(name=plan.name))
-        return merge.publish(connection, shape, attempt), None
+        published = merge.publish(connection, shape, attempt)
+        history.keep(connection, shape, is_wanted=plan.keeps_history)
+        return published, None
 
     def _require_plausible(
         self, connection: psycopg.Connection, plan: SyncPlan, merged: merge.Merged

@@ -37,6 +37,7 @@ class SyncPlan:
         changed_since: for RECORD without ids, everything since this instant.
         is_repair: for RECORD, whether it reads what a census found out of step.
         refreshed: for REFRESH, the fields to read.
+        keeps_history: whether former values of its rows are kept.
     """
 
     name: str
@@ -50,6 +51,7 @@ class SyncPlan:
     changed_since: datetime | None = None
     is_repair: bool = False
     refreshed: Collection[str] = ()
+    keeps_history: bool = True
 
     @property
     def has_stamp(self) -> bool:

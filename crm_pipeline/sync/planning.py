@@ -17,7 +17,7 @@ from crm_pipeline.model.objects import ObjectSelection
 from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.sync.plan import SyncPlan
 from crm_pipeline.sync.selection import select_object
-from crm_pipeline.warehouse import ledger
+from crm_pipeline.warehouse import history, ledger
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.fitting import fit_table
 from crm_pipeline.warehouse.schema import table_shape
@@ -60,7 +60,10 @@ class Planner:
         for a moment at a time, so that nobody queues behind it.
         """
         shape = table_shape(selection, self.warehouse.crm_schema)
-        plan = SyncPlan(name, selection, mode, run_id, source, shape, broken)
+        keeps_history = self.settings.retention.history_days > 0
+        plan = SyncPlan(
+            name, selection, mode, run_id, source, shape, broken, keeps_history=keeps_history
+        )
         for trial in stamina.retry_context(
             on=psycopg.errors.LockNotAvailable, attempts=30, timeout=60, wait_max=2
         ):
@@ -69,6 +72,7 @@ class Planner:
                     return plan
                 connection.execute("SET LOCAL lock_timeout = '500ms'")
                 fitted = fit_table(connection, shape)
+                history.keep(connection, shape, is_wanted=keeps_history)
                 if fitted.unfilled:
                     ledger.note_unfilled(connection, name, fitted.unfilled)
                 state = ledger.read_state(connection, name)

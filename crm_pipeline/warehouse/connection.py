@@ -18,6 +18,7 @@ from crm_pipeline.warehouse.wording import values_kept_in
 CONTROL_SCHEMA = "crm_sync"
 STAGING_SCHEMA = "crm_staging"
 EVENTS_SCHEMA = "events"
+HISTORY_SCHEMA = "history"
 MINIMUM_SERVER_VERSION = 160000
 # No statement relies on these: they are a belt where the session is ours from end to end.
 _SESSION = (

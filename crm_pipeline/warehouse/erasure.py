@@ -1,8 +1,8 @@
 """Finding and removing every trace of one person in our schemas.
 
 A person is an e-mail address, record ids, or both. Whole values are compared, in every text column
-of every table, so that no table that comes later is left out. Everything runs in the caller's
-transaction.
+of every table, so that no table that comes later is left out. A record that once told of her loses
+its whole history: it cannot be told with a hole in it. Everything runs in the caller's transaction.
 
 Belongs here: the statements. Does not belong here: which schemas there are, what the CRM still
 holds, and what people are told (sync/forget.py).
@@ -17,7 +17,7 @@ from psycopg import sql
 
 from crm_pipeline.config.names import REFERENCE_TABLES
 from crm_pipeline.errors import TransientError
-from crm_pipeline.warehouse.connection import CONTROL_SCHEMA, STAGING_SCHEMA
+from crm_pipeline.warehouse.connection import CONTROL_SCHEMA, HISTORY_SCHEMA, STAGING_SCHEMA
 from crm_pipeline.warehouse.staging import drop_staging
 
 _STAGING_TABLE = re.compile(r"sync_(?P<run>\d+)(?:_scope)?")
@@ -103,6 +103,10 @@ class Search:
             self._is_quarantined(person)
         )
         found.append(Trace(CONTROL_SCHEMA, "quarantine", self._number(quarantined)))
+        former = sql.SQL("SELECT count(*) FROM history.version v WHERE {}").format(
+            self._is_in_her_history(person)
+        )
+        found.append(Trace(HISTORY_SCHEMA, "version", self._number(former)))
         found += [
             Trace(STAGING_SCHEMA, table.name, rows)
             for table in self._tables_of([STAGING_SCHEMA])
@@ -111,7 +115,7 @@ class Search:
         return tuple(trace for trace in found if trace.rows)
 
     def erase(self, person: Person) -> None:
-        """Remove all of it, half-read syncs aside."""
+        """Remove all of it, half-read syncs aside; history last, for it keeps what is removed."""
         for table in self._tables():
             self.connection.execute(
                 sql.SQL("DELETE FROM {} t WHERE {}").format(
@@ -121,6 +125,11 @@ class Search:
         self.connection.execute(
             sql.SQL("DELETE FROM crm_sync.quarantine q WHERE {}").format(
                 self._is_quarantined(person)
+            )
+        )
+        self.connection.execute(
+            sql.SQL("DELETE FROM history.version v WHERE {}").format(
+                self._is_in_her_history(person)
             )
         )
 
@@ -250,12 +259,27 @@ class Search:
             sql.Identifier(column), sql.Literal(sorted(person.record_ids))
         )
 
-    @staticmethod
-    def _is_quarantined(person: Person) -> sql.Composable:
+    def _is_quarantined(self, person: Person) -> sql.Composable:
+        return self._is_in_json("q.record_id", "q.record", person)
+
+    def _is_in_her_history(self, person: Person) -> sql.Composable:
+        """Every version of a record of which one tells of her."""
         return sql.SQL(
-            "(q.record_id = ANY({ids}::text[]) OR EXISTS (SELECT FROM jsonb_each_text(q.record) v"
-            " WHERE v.value = ANY({ids}::text[]) OR lower(btrim(v.value)) = {address}))"
-        ).format(ids=sql.Literal(sorted(person.record_ids)), address=sql.Literal(person.address))
+            "(v.table_name, v.record_id) IN (SELECT h.table_name, h.record_id"
+            " FROM history.version h WHERE {})"
+        ).format(self._is_in_json("h.record_id", "h.former", person))
+
+    @staticmethod
+    def _is_in_json(key: str, record: str, person: Person) -> sql.Composable:
+        return sql.SQL(
+            "({key} = ANY({ids}::text[]) OR EXISTS (SELECT FROM jsonb_each_text({record}) f"
+            " WHERE f.value = ANY({ids}::text[]) OR lower(btrim(f.value)) = {address}))"
+        ).format(
+            key=sql.SQL(key),
+            record=sql.SQL(record),
+            ids=sql.Literal(sorted(person.record_ids)),
+            address=sql.Literal(person.address),
+        )
 
     def _count(self, table: _Table, condition: sql.Composable) -> int:
         return self._number(

@@ -19,6 +19,7 @@ from itertools import chain, count
 import psycopg
 from psycopg import sql
 
+from crm_pipeline.warehouse import history
 from crm_pipeline.warehouse.dependent_views import ViewInTheWay, change_under_views
 from crm_pipeline.warehouse.schema import (
     BOOKKEEPING,
@@ -158,11 +159,14 @@ def _change(
     def widen() -> None:
         new_type = sql.SQL(column.column_type)
         _alter(connection, shape, sql.SQL("ALTER COLUMN {} TYPE {}").format(name, new_type))
+        history.widen_column(connection, shape, column.name, found=found, wanted=column.column_type)
 
     def set_aside() -> None:
         taken = {*present, *(other.name for other in shape.staged)}
-        former = sql.Identifier(set_aside_name(column.name, found, taken))
+        aside = set_aside_name(column.name, found, taken)
+        former = sql.Identifier(aside)
         _alter(connection, shape, sql.SQL("RENAME COLUMN {} TO {}").format(name, former))
+        history.rename_column(connection, shape, column.name, aside)
         _alter(connection, shape, addition)
         comment = f"{column.name} as it was until {column.source} became {column.column_type}"
         connection.execute(

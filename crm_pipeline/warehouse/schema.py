@@ -120,6 +120,11 @@ class TableShape:
         """The live table."""
         return sql.Identifier(self.schema, self.table)
 
+    @property
+    def full_name(self) -> str:
+        """The live table in words, such as `salesforce.lead`."""
+        return f"{self.schema}.{self.table}"
+
 
 _GUARD = "_altered_elsewhere"
 _STAGED_ONLY = ("_is_deleted", "_merged_from_crm")

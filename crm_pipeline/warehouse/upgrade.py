@@ -18,22 +18,30 @@ from sqlalchemy.pool import NullPool
 
 from crm_pipeline.errors import ConfigurationError
 from crm_pipeline.model.events import COLUMNS
-from crm_pipeline.warehouse.connection import CONTROL_SCHEMA, EVENTS_SCHEMA, STAGING_SCHEMA
+from crm_pipeline.warehouse.connection import (
+    CONTROL_SCHEMA,
+    EVENTS_SCHEMA,
+    HISTORY_SCHEMA,
+    STAGING_SCHEMA,
+)
 
 _LOCK_KEY = 7_264_611_918
 _SCHEMAS = {
     CONTROL_SCHEMA: "What CRM Pipeline remembers. Read the views; leave the tables to it.",
     STAGING_SCHEMA: "Half-read syncs. Nothing here is complete.",
     EVENTS_SCHEMA: "Marketing events, and what they and the CRM say of consent.",
+    HISTORY_SCHEMA: "Former values of records; ask history.as_of and history.of_record.",
 }
 _ANALYST = (
     "DO $$ BEGIN IF to_regrole('analyst') IS NULL THEN CREATE ROLE analyst NOLOGIN; END IF; END $$",
-    f'GRANT USAGE ON SCHEMA {CONTROL_SCHEMA}, {EVENTS_SCHEMA}, "{{schema}}" TO analyst',
+    f"GRANT USAGE ON SCHEMA {CONTROL_SCHEMA}, {EVENTS_SCHEMA}, {HISTORY_SCHEMA} TO analyst",
+    'GRANT USAGE ON SCHEMA "{schema}" TO analyst',
     f"GRANT SELECT ON {CONTROL_SCHEMA}.sync_status TO analyst",
     f"GRANT SELECT ON {CONTROL_SCHEMA}.write_back_log TO analyst",
     f"GRANT SELECT ON {CONTROL_SCHEMA}.write_back_balance TO analyst",
     f"GRANT SELECT ON {EVENTS_SCHEMA}.marketing_events, {EVENTS_SCHEMA}.consent_ledger TO analyst",
-    'GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO analyst',
+    f'GRANT SELECT ON ALL TABLES IN SCHEMA {HISTORY_SCHEMA}, "{{schema}}" TO analyst',
+    f"ALTER DEFAULT PRIVILEGES IN SCHEMA {HISTORY_SCHEMA} GRANT SELECT ON TABLES TO analyst",
     'ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}" GRANT SELECT ON TABLES TO analyst',
 )
 # Columns of the contract, and no others: when an event was stored, and in which transaction, is

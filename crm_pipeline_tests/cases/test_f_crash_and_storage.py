@@ -531,7 +531,7 @@ def test_f12_every_older_schema_is_upgraded_and_synced_into(
 ) -> None:
     engine = create_engine(sqlalchemy_url(empty_database_url), poolclass=NullPool)
     with engine.begin() as connection:
-        for schema in ("crm_sync", "crm_staging", "events"):
+        for schema in ("crm_sync", "crm_staging", "events", "history"):
             connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
         config = alembic_config()
         config.attributes["connection"] = connection

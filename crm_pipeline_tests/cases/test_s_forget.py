@@ -205,6 +205,35 @@ def test_s17_the_command_works_without_a_crm_and_says_what_it_could_not_ask(
     assert forget(house, "no address") == 2
 
 
+def test_s17_former_versions_forget_the_person_too(house: House) -> None:
+    org = house.org
+    lead = org.create("Lead", PERSON)
+    renamed = org.create("Lead", PERSON)
+    call = org.create("Task", {"Subject": "Call", "WhoId": lead})
+    stranger = org.create("Lead", {"LastName": "Doe", "Company": "Acme"})
+    by_hand = org.create("Lead", PERSON)
+    house.full()
+    org.update("Lead", lead, {"LastName": "Married", "Phone": "+49 555 1"})
+    org.update("Lead", renamed, {name: "Somebody else" for name in PERSON if name != "Email"})
+    org.update("Lead", renamed, {"Email": "somebody@else.example"})
+    org.update("Task", call, {"WhoId": stranger})
+    org.update("Lead", stranger, {"LastName": "Roe"})
+    house.sync()
+    house.execute(f"DELETE FROM salesforce.lead WHERE id = '{by_hand}'")
+    org.hard_delete("Lead", by_hand)
+    settings = Installation.from_environment().settings
+    found = find_person(warehouse_of(house), settings, Person(address=ADDRESS))
+    assert {t.table: t.rows for t in found.traces if t.is_removed} == {"lead": 1, "version": 4}
+    org.hard_delete("Lead", lead)
+    forget_person(warehouse_of(house), settings, Person(address=ADDRESS))
+    assert words_left(house) == []
+    kept = house.query("SELECT record_id FROM history.version")
+    assert kept == [(stranger,)], "of others everything is kept"
+    assert house.query(f"SELECT whoid FROM salesforce.task WHERE id = '{call}'") == [(stranger,)]
+    house.sync(SyncMode.RECONCILE)
+    assert words_left(house) == []
+
+
 def test_s17_marts_forget_the_person_too(house: House) -> None:
     house.org.create("Lead", PERSON)
     house.full()

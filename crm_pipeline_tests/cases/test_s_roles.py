@@ -10,6 +10,9 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.pool import NullPool
 
 from crm_pipeline.sandbox.salesforce.org import SandboxOrg
 from crm_pipeline.sandbox.salesforce.people import seed_org
@@ -17,18 +20,24 @@ from crm_pipeline.sandbox.salesforce.running import running
 from crm_pipeline.sync.reference import sync_reference_dataset
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.migrate import migrate
+from crm_pipeline.warehouse.upgrade import _let_event_writers_in as let_event_writers_in
+from crm_pipeline.warehouse.upgrade import sqlalchemy_url
 from crm_pipeline_tests.house import House
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "own-database.md"
 OBJECTS: dict[str, Any] = {"Lead": {"fields": ["LastName", "Email", "NumberOfEmployees"]}}
-PUBLISHED = {"crm_sync.sync_status", "events.marketing_events", "events.consent_ledger"}
+PUBLISHED = {
+    *("crm_sync.sync_status", "events.marketing_events", "events.consent_ledger"),
+    *("history.version", "history.kept_table"),
+}
 READABLE = {"salesforce.lead", "salesforce.users", *PUBLISHED}
 RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 MATRIX = """
 SELECT n.nspname || '.' || c.relname, r.name
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
      unnest(%(rights)s::text[]) r(name)
-WHERE n.nspname IN ('crm_sync', 'crm_staging', 'events', 'salesforce', 'marketing', 'public')
+WHERE n.nspname IN ('crm_sync', 'crm_staging', 'events', 'history', 'salesforce', 'marketing',
+                    'public')
 AND c.relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege(%(role)s, c.oid, r.name)
 AND has_schema_privilege(%(role)s, n.oid, 'USAGE')
 """
@@ -39,6 +48,13 @@ def rights_of(url: str, role: str) -> set[tuple[str, str]]:
     with psycopg.connect(url) as connection:
         found = connection.execute(MATRIX, {"role": role, "rights": list(RIGHTS)})
         return {(str(relation), str(right)) for relation, right in found}
+
+
+def statements_of(block: str) -> str:
+    """The page's block of that name."""
+    found = re.search(rf"^```sql {block}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
 
 
 @dataclass
@@ -61,14 +77,10 @@ class Split:
     def run(self, block: str, database: str | None = None) -> None:
         """The page's statements, one by one, as an administrator runs them."""
         path = self.name(database) if database else "postgres"
-        script = re.search(
-            rf"^```sql {block}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL
-        )
-        assert script
         text = re.sub(
             r"\b(crm_loader|crm_dagster|analyst|maria|warehouse|warehouse_dagster)\b",
             lambda word: self.name(word[0]),
-            script[1],
+            statements_of(block),
         )
         # The group role is the server's, not this database's: the software knows it by name.
         text = text.replace(self.name("analyst"), "analyst")
@@ -144,6 +156,9 @@ def test_s11_what_is_not_published_is_refused_to_a_person(house: House, split: S
             "SELECT * FROM events.quarantine",
             "SELECT * FROM events.event_file",
             "INSERT INTO events.marketing_events VALUES ('1', now(), 'page_visited')",
+            "UPDATE history.version SET former = '{}'",
+            "DELETE FROM history.kept_table",
+            "CREATE TABLE history.mine ()",
             "CREATE TABLE crm_staging.mine ()",
             "CREATE TABLE salesforce.mine ()",
             "CREATE TABLE public.mine ()",
@@ -158,6 +173,70 @@ def test_s11_what_is_not_published_is_refused_to_a_person(house: House, split: S
         for statement in ("DELETE FROM lead", "UPDATE lead SET email = NULL", "TRUNCATE lead"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 maria.execute(statement.encode())
+
+
+def test_s11_a_person_asks_the_time_machine_with_her_own_rights(house: House, split: Split) -> None:
+    instant = house.query("SELECT clock_timestamp()")[0][0]
+    house.execute("UPDATE salesforce.lead SET lastname = 'Later'")
+    asked = f"SELECT count(*) FROM history.as_of(NULL::lead, '{instant}') WHERE lastname = 'Later'"
+    with psycopg.connect(split.url("maria"), autocommit=True) as maria:
+        assert maria.execute(asked.encode()).fetchone() == (0,)
+        (one,) = maria.execute("SELECT min(id) FROM lead").fetchone() or ()
+        told = maria.execute("SELECT FROM history.of_record('lead', %s)", [one]).fetchall()
+        assert len(told) == 2
+        house.execute("REVOKE SELECT ON salesforce.lead FROM analyst")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            maria.execute(asked.encode())
+    found = house.query(
+        "SELECT proname, prosecdef, proconfig::text ~ 'search_path=pg_catalog, pg_temp',"
+        " has_function_privilege('analyst', oid, 'EXECUTE') FROM pg_proc"
+        " WHERE pronamespace = 'history'::regnamespace AND prokind = 'f' ORDER BY 1"
+    )
+    assert found == [
+        ("as_of", False, True, True),
+        ("keep_former", True, True, False),
+        ("kept", False, True, True),
+        ("of_record", False, True, True),
+    ]
+
+
+@pytest.mark.parametrize("is_made_before", [True, False])
+def test_s11_tools_insert_events_and_do_nothing_else(
+    database_url: str, *, is_made_before: bool
+) -> None:
+    """The role belongs to the whole server, so it is made in a transaction that ends in nothing."""
+    make, *grants = statements_of("event_writer").strip().split("\n")
+    engine = create_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(make)
+        if is_made_before:
+            let_event_writers_in(connection)
+        else:
+            for grant in grants:
+                connection.exec_driver_sql(grant)
+        connection.exec_driver_sql("SET LOCAL ROLE event_writer")
+        connection.exec_driver_sql(
+            "INSERT INTO events.marketing_events (event_id, occurred_at, kind, email)"
+            " VALUES ('1', now(), 'email_unsubscribed', ' Ada@Example.org ')"
+        )
+        for statement in (
+            "SELECT * FROM events.marketing_events",
+            "UPDATE events.marketing_events SET kind = 'page_visited'",
+            "DELETE FROM events.marketing_events",
+            "INSERT INTO events.marketing_events (event_id, loaded_at) VALUES ('2', now())",
+            "INSERT INTO events.consent_ledger (email) VALUES ('ada@example.org')",
+            "SELECT * FROM events.consent_ledger",
+            "SELECT * FROM history.version",
+            "SELECT * FROM crm_sync.sync_status",
+        ):
+            savepoint = connection.begin_nested()
+            with pytest.raises(ProgrammingError, match="permission denied"):
+                connection.exec_driver_sql(statement)
+            savepoint.rollback()
+        connection.exec_driver_sql("RESET ROLE")
+        noted = connection.exec_driver_sql("SELECT email, status FROM events.consent_ledger")
+        assert noted.fetchall() == [("ada@example.org", "unsubscribed")]
+        connection.rollback()
 
 
 def test_s11_a_person_has_a_timeout_and_a_search_path_of_her_own(split: Split) -> None:

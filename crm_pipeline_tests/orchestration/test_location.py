@@ -73,7 +73,9 @@ def test_jobs_select_by_group(location: dg.Definitions) -> None:
     assert _steps(location, "reconcile") == tables | {f"{one}_in_step_with_crm" for one in tables}
     assert _steps(location, "refresh") == tables
     assert _steps(location, "alerts") == {"tell_alerts"}
-    assert _steps(location, "housekeeping") == {"prune_old_runs", "prune_old_ledger_rows"}
+    assert _steps(location, "housekeeping") == {
+        *("prune_old_runs", "prune_old_ledger_rows", "prune_old_versions")
+    }
     assert _steps(location, "reference_data") == reference
     assert _steps(location, "check_tables") == checks
     assert _steps(location, "sync_record") == {"sync_one_record"}

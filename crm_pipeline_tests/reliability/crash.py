@@ -5,8 +5,8 @@ here: how a process is made and killed (victims.py, proxies.py), the org's edits
 
 After every blow, in this order: whoever looks sees each table whole, of before or after, with the
 watermark that belongs to it; the next run goes on with no human hand; its tables equal those of a
-run that nobody disturbed, which equal the org; nothing is left over; at most one page for each
-stream was read twice.
+run that nobody disturbed, which equal the org; the table of before can still be asked for; nothing
+is left over; at most one page for each stream was read twice.
 """
 
 import os
@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import count, islice
 from urllib.parse import urlsplit
 
@@ -185,6 +186,7 @@ class Matrix:
     message_words: int = field(init=False)
     _aside: int = 0
     _old_rows: dict[str, str] = field(init=False)
+    _old_at: datetime = field(init=False)
     _new_rows: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -192,6 +194,7 @@ class Matrix:
         self.scenario.prepare(self.lab)
         name = self.scenario.act.object_name
         self.old, self._old_rows = self.lab.seen(name), self.lab.rows(name)
+        self._old_at = self.lab.now()
         with self._copy() as copy:
             self._count_anew()
             end = self.victims.carry_out(self._order(self._behind_proxies(copy)))
@@ -328,6 +331,8 @@ class Matrix:
         ):
             wrong.append(f"{after} after the next run, not {self.new}")
             wrong += copy.differences(name)[:5]
+        if self._old_rows and copy.rows(name, at=self._old_at) != self._old_rows:
+            wrong.append("the table of before cannot be asked for any more")
         return wrong + left_over(copy)
 
     def _orphans(self) -> int:

@@ -84,10 +84,18 @@ class Lab:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             return seen(connection, name)
 
-    def rows(self, name: str) -> dict[str, str]:
-        """The rows of a table by id, each as text."""
+    def rows(self, name: str, at: datetime | None = None) -> dict[str, str]:
+        """The rows of a table by id, each as text; with an instant, from the time machine."""
         with self.connect() as connection:
-            return dict(compared_rows(connection, name) or ())
+            return dict(compared_rows(connection, name, at) or ())
+
+    def now(self) -> datetime:
+        """An instant by the warehouse's clock."""
+        with self.connect() as connection:
+            row = connection.execute("SELECT clock_timestamp()").fetchone()
+        assert row is not None
+        found: datetime = row[0]
+        return found
 
     def marks(self, name: str) -> dict[str, str | None]:
         """How each row vanished; None for those that live."""
@@ -155,7 +163,9 @@ def seen(connection: psycopg.Connection, name: str) -> Seen:
     return Seen(md5(repr(rows).encode(), usedforsecurity=False).hexdigest(), len(rows), watermark)
 
 
-def compared_rows(connection: psycopg.Connection, name: str) -> list[tuple[str, str]] | None:
+def compared_rows(
+    connection: psycopg.Connection, name: str, at: datetime | None = None
+) -> list[tuple[str, str]] | None:
     """Every row as text, without what comes from the warehouse's clock; None without a table."""
     columns = connection.execute(
         "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0"
@@ -167,11 +177,13 @@ def compared_rows(connection: psycopg.Connection, name: str) -> list[tuple[str, 
     cells = sql.SQL(", ").join(
         sql.Identifier(column) for (column,) in columns if column not in _NOT_COMPARED
     )
+    table: sql.Composable = sql.Identifier("salesforce", name.lower())
+    if at is not None:
+        table = sql.SQL("history.as_of(NULL::{}, {})").format(table, sql.Literal(at))
     return connection.execute(
         sql.SQL(
-            "SELECT id::text, ROW({cells}, _deleted_at IS NULL)::text FROM salesforce.{table}"
-            " ORDER BY id"
-        ).format(cells=cells, table=sql.Identifier(name.lower()))
+            "SELECT id::text, ROW({cells}, _deleted_at IS NULL)::text FROM {table} ORDER BY id"
+        ).format(cells=cells, table=table)
     ).fetchall()
 
 

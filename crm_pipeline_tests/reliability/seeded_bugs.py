@@ -27,6 +27,7 @@ _GONE = "cases/test_b_disappearance.py"
 _HONEST = "cases/test_o_honesty.py"
 _PAIRS = "reliability/test_metamorphic.py"
 _CRASH = "reliability/test_crash_matrix.py"
+_PAST = "integration/sync/test_time_machine.py"
 _PATIENCE_SECONDS = 240
 _TESTS_FAILED = 1
 
@@ -288,6 +289,30 @@ BUGS: tuple[Bug, ...] = (
         " AND t._deleted_at IS NOT NULL))))",
         _HONEST,
         "backup",
+    ),
+    Bug(
+        "of former values the newest is told for the oldest",
+        "warehouse/migrations/versions/0004_history.py",
+        "history.overlay(v.former ORDER BY v.version_id DESC)",
+        "history.overlay(v.former ORDER BY v.version_id)",
+        _PAST,
+        "every_committed",
+    ),
+    Bug(
+        "what is removed by hand is not kept",
+        "warehouse/history.py",
+        '"AFTER DELETE ON {} REFERENCING OLD TABLE AS former_rows"',
+        '"BEFORE DELETE ON {}"',
+        _PAST,
+        "every_committed",
+    ),
+    Bug(
+        "a version is pruned by its beginning",
+        "warehouse/history.py",
+        "DELETE FROM history.version WHERE valid_to <",
+        "DELETE FROM history.version WHERE valid_from <",
+        _PAST,
+        "pruning",
     ),
 )
 

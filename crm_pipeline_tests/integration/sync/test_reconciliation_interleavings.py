@@ -448,7 +448,7 @@ def test_f12_b2_after_an_upgrade_no_deletion_is_taken_for_known_that_nobody_aske
 ) -> None:
     engine = create_engine(sqlalchemy_url(empty_database_url), poolclass=NullPool)
     with engine.begin() as connection:
-        for schema in ("crm_sync", "crm_staging", "events"):
+        for schema in ("crm_sync", "crm_staging", "events", "history"):
             connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
         config = alembic_config()
         config.attributes["connection"] = connection

@@ -129,6 +129,7 @@ CREATE TABLE events.quarantine (
     quarantine_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_file_id bigint NOT NULL REFERENCES events.event_file ON DELETE CASCADE,
     row_number bigint NOT NULL,
+    event_id text COLLATE "C",
     column_name text NOT NULL,
     reason text NOT NULL,
     file_row text NOT NULL,
@@ -137,6 +138,13 @@ CREATE TABLE events.quarantine (
 CREATE INDEX quarantine_by_file ON events.quarantine (event_file_id);
 COMMENT ON TABLE events.quarantine IS
     'Rows of files that are no events, with the reason. They hold personal data.';
+
+CREATE TABLE events.models_state (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    built_through xid8 NOT NULL
+);
+COMMENT ON TABLE events.models_state IS
+    'Events of earlier transactions than this one are in the marketing models.';
 
 CREATE FUNCTION events.tidy_event() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -160,7 +160,8 @@ BEGIN
     RETURN QUERY EXECUTE format($query$
         WITH every AS (
             SELECT v.version_id, v.valid_from, v.valid_to, v.former
-            FROM history.version v WHERE v.table_name = $1 AND v.record_id = $2
+            FROM history.version v
+            WHERE v.table_name = $1 AND v.record_id = $2 AND v.valid_to > $3
             UNION ALL
             SELECT NULL, CASE WHEN isfinite(t._synced_at) THEN t._synced_at ELSE (
                        SELECT max(v.valid_to) FROM history.version v
@@ -179,7 +180,7 @@ BEGIN
         FROM told t WHERE t.valid_to IS NULL OR t.valid_from < t.valid_to
         ORDER BY t.version_id NULLS LAST
         $query$, asked, kept.key_column)
-    USING kept.table_name, id;
+    USING kept.table_name, id, kept.begins_at;
 END $body$;
 COMMENT ON FUNCTION history.of_record(regclass, text) IS
     'Every kept version of one record, oldest first; the one that counts now has no valid_to.'

@@ -1,0 +1,1 @@
+"""Marketing events: from files into the warehouse."""
