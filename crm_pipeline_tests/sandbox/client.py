@@ -3,6 +3,8 @@
 Belongs here: what tests say to the org over HTTP. Does not belong here: assertions, fixtures.
 """
 
+import csv
+import io
 import time
 from typing import Any
 
@@ -32,8 +34,9 @@ class Client:
     def get(self, path: str, **parameters: Any) -> requests.Response:
         return self.http.get(self.url + path, params=parameters)
 
-    def call(self, method: str, path: str, body: Any = None) -> requests.Response:
-        return self.http.request(method, self.url + path, json=body)
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> requests.Response:
+        spoken = {name.replace("_", "-"): one for name, one in headers.items()}
+        return self.http.request(method, self.url + path, json=body, headers=spoken)
 
     def rows(self, soql: str, *, batch: int = 2000, path: str = "/query") -> list[dict[str, Any]]:
         options = {"Sforce-Query-Options": f"batchSize={batch}"}
@@ -54,6 +57,35 @@ class Client:
             if seen["state"] not in {"UploadComplete", "InProgress"}:
                 return seen
         raise AssertionError(f"job {job} does not end")
+
+    def opened_job(self, operation: str, content: str, **facts: Any) -> str:
+        body = {"object": "Lead", "operation": operation, **facts}
+        job = self.call("POST", "/jobs/ingest", body).json()["id"]
+        url = f"{self.url}/jobs/ingest/{job}/batches"
+        put = self.http.put(url, data=content.encode(), headers={"Content-Type": "text/csv"})
+        assert put.status_code == 201, put.text
+        return str(job)
+
+    def ingested(self, operation: str, content: str, **facts: Any) -> dict[str, Any]:
+        job = self.opened_job(operation, content, **facts)
+        self.call("PATCH", f"/jobs/ingest/{job}", {"state": "UploadComplete"})
+        return self.ended(job)
+
+    def ended(self, job: str) -> dict[str, Any]:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            seen: dict[str, Any] = self.get(f"/jobs/ingest/{job}").json()
+            if seen["state"] not in {"Open", "UploadComplete", "InProgress"}:
+                return seen
+        raise AssertionError(f"job {job} does not end")
+
+    def results(self, job: str, kind: str) -> list[list[str]]:
+        text = self.get(f"/jobs/ingest/{job}/{kind}").content.decode()
+        return list(csv.reader(io.StringIO(text, newline="")))
+
+    def writes(self, **parameters: Any) -> Any:
+        url = f"{self.served.url}/sandbox/writes"
+        return self.http.get(url, params=parameters).json()
 
     def sandbox(self, command: str, **facts: Any) -> Any:
         answer = self.http.post(f"{self.served.url}/sandbox/{command}", json=facts)

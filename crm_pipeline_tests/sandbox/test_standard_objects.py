@@ -26,6 +26,9 @@ KEY_PREFIXES = {
     "RecordType": "012",
     "Organization": "00D",
     "Event_Registration__c": "a00",
+    "PermissionSet": "0PS",
+    "PermissionSetAssignment": "0Pa",
+    "FieldPermissions": "01k",
 }
 NO_BIN = {
     "User",
@@ -35,6 +38,9 @@ NO_BIN = {
     "AssignmentRule",
     "RecordType",
     "Organization",
+    "PermissionSet",
+    "PermissionSetAssignment",
+    "FieldPermissions",
 }
 
 

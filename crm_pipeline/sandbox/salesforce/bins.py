@@ -7,6 +7,7 @@ how clients ask for it (rows.py), merging and converting (unions.py).
 import sqlite3
 from typing import TYPE_CHECKING
 
+from crm_pipeline.sandbox.salesforce import field_security
 from crm_pipeline.sandbox.salesforce.failures import OrgError, entity_is_deleted
 from crm_pipeline.sandbox.salesforce.schema import ObjectDefinition
 from crm_pipeline.sandbox.salesforce.storage import quoted
@@ -35,6 +36,7 @@ def delete(
         )
     if changed.rowcount == 0:
         raise entity_is_deleted()
+    field_security.touched(org, definition)
     _log(org, connection, definition, record)
     for child, identifier in _children(org, connection, definition, record, deleted=False):
         delete(org, connection, child, identifier)

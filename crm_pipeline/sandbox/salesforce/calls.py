@@ -16,14 +16,21 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 
 from crm_pipeline.sandbox.salesforce import strange_text
-from crm_pipeline.sandbox.salesforce.failures import OrgError
+from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
+from crm_pipeline.sandbox.salesforce.owners import check_assignment
+from crm_pipeline.sandbox.salesforce.row_locks import RowLocks
+from crm_pipeline.sandbox.salesforce.write_ledger import WriteLedger, WriteRequest
+from crm_pipeline.sandbox.salesforce.write_options import options_of
+from crm_pipeline.sandbox.salesforce.writer import Writer
 
 if TYPE_CHECKING:
     from crm_pipeline.sandbox.salesforce.bulk import Jobs
     from crm_pipeline.sandbox.salesforce.cursors import Cursors
     from crm_pipeline.sandbox.salesforce.faults import Fault, FaultPlan
+    from crm_pipeline.sandbox.salesforce.ingest import IngestJobs
     from crm_pipeline.sandbox.salesforce.ledger import Ledger
     from crm_pipeline.sandbox.salesforce.org import SandboxOrg
+    from crm_pipeline.sandbox.salesforce.tooling_objects import ToolingTables
 
 CLIENT_ID = "sandbox-client"
 CLIENT_SECRET = "sandbox-secret"  # noqa: S105 - the demo's, printed for everybody
@@ -41,7 +48,8 @@ class ServerSettings:
     Limits that are 0 do not apply. Queries that find more than `query_timeout_rows` rows time
     out; `concurrent_requests` are let in at once. `api_disabled` is the error code that every
     request then gets, `login_refusal` what every login hears. Versions below `retired_below`
-    are gone.
+    are gone. Without `customize_application` the API user makes no fields; `maximum_upload` is
+    what the data of one ingest job may weigh, in bytes.
     """
 
     client_id: str = CLIENT_ID
@@ -65,8 +73,24 @@ class ServerSettings:
     api_disabled: str = ""
     read_only: bool = False
     retired_below: int = 31
+    customize_application: bool = True
+    maximum_upload: int = 150_000_000
     instance_url: str = ""
     moved_status: int = 302
+
+
+def _nowhere(_call: "Call", _request: "SubRequest") -> Response:
+    raise not_found()
+
+
+@dataclass(frozen=True, slots=True)
+class SubRequest:
+    """A request inside a composite one; the URL may carry parameters."""
+
+    method: str
+    url: str
+    body: Any
+    headers: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -79,6 +103,11 @@ class Server:
     jobs: "Jobs"
     faults: "FaultPlan"
     ledger: "Ledger"
+    tooling: "ToolingTables"
+    writes: WriteLedger = field(default_factory=WriteLedger)
+    locks: RowLocks = field(default_factory=RowLocks)
+    dispatch: "Dispatch" = field(default=_nowhere)
+    ingest: "IngestJobs" = field(init=False)
     urls: list[str] = field(default_factory=list)
 
     def move(self, status: int = 302, *, back: bool = False) -> str:
@@ -90,7 +119,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, its body read; `version` is empty outside /services/data."""
+    """One request, its body read; `version` is empty outside /services/data.
+
+    `number` is its place in the ledger; `trail` collects what it, and requests inside it, wrote.
+    """
 
     server: Server
     method: str
@@ -102,6 +134,8 @@ class Call:
     headers: Headers
     body: bytes
     fault: "Fault | None" = None
+    number: int = 0
+    trail: list[WriteRequest] = field(default_factory=list)
 
     @property
     def org(self) -> "SandboxOrg":
@@ -112,6 +146,21 @@ class Call:
     def root(self) -> str:
         """The path that record and cursor URLs begin with."""
         return f"/services/data/{self.version}"
+
+    def writer(self) -> Writer:
+        """The writes of this request, as its headers want them; from now on it is noted as one."""
+        options = options_of(self.headers)
+        check_assignment(self.org, options)
+        request = self.server.writes.open(
+            self.method,
+            self.path,
+            self.org.clock.stamp(),
+            self.headers,
+            self.fault.kind if self.fault else "",
+        )
+        self.trail.append(request)
+        holds = self.fault is not None and self.fault.kind == "late_answer"
+        return Writer(self.server, options, request, number=self.number, holds=holds)
 
     def json(self) -> Any:
         """The body's JSON; numbers keep all their digits."""
@@ -138,19 +187,22 @@ class Call:
 
 
 Handler = Callable[[Call], Response]
+Dispatch = Callable[[Call, SubRequest], Response]
+"""Finds and calls the handler of a request inside another."""
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
     return Response(
-        strange_text.in_json(orjson.dumps(body, default=_plain)),
+        strange_text.in_json(orjson.dumps(body, default=plain_json)),
         status,
         headers,
         media_type="application/json;charset=UTF-8",
     )
 
 
-def _plain(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
+    """What JSON has no word for: decimals, written with all their digits."""
     if isinstance(value, Decimal):
         return orjson.Fragment(format(value, "f"))
     raise TypeError(type(value).__name__)

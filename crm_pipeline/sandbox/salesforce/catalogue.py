@@ -4,7 +4,7 @@ Belongs here: the definitions in force, changes to them while the org runs, fiel
 security. Does not belong here: the tables behind them (storage.py), describe's JSON.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from crm_pipeline.sandbox.salesforce.schema import (
 from crm_pipeline.sandbox.salesforce.storage import Store
 
 Access = Literal["hidden", "masked", "read_only"]
+Grants = Callable[[str, Collection[str]], dict[str, "Access | None"]]
+"""What permission sets let the API user do with an object's fields, by their small names."""
 _KEPT = "catalogue"
 
 
@@ -35,6 +37,8 @@ class Catalogue:
         self._objects: dict[str, ObjectDefinition] = {}
         self._visible: dict[str, ObjectDefinition] = {}
         self._access: dict[str, dict[str, Access]] = {}
+        self._guarded: dict[str, set[str]] = {}
+        self.grants: Grants = lambda _object, fields: dict.fromkeys(fields, "hidden")
         self._forbidden: set[str] = set()
         self._added: dict[str, dict[str, Any]] = {}
         for definition in objects:
@@ -52,6 +56,8 @@ class Catalogue:
                     self.add_field(entry["name"], _field(field))
             for name in entry.get("removed", ()):
                 self.remove_field(entry["name"], name)
+            for name in entry.get("guarded", ()):
+                self.guard_field(entry["name"], name)
 
     def _keep(self) -> None:
         self._store.set_meta(_KEPT, orjson.dumps(self._added).decode())
@@ -91,7 +97,9 @@ class Catalogue:
             definition = self.object(name)
             if key in self._forbidden:
                 raise invalid_type(name)
-            access = self._access.get(key, {})
+            guarded = self._guarded.get(key)
+            granted = self.grants(definition.name, guarded) if guarded else {}
+            access = {**granted, **self._access.get(key, {})}
             seen = (_seen(one, access.get(one.name.lower())) for one in definition.fields)
             fields = tuple(one for one in seen if one is not None)
             found = self._visible[key] = replace(definition, fields=fields)
@@ -144,6 +152,22 @@ class Catalogue:
         entry["removed"] = [*entry.get("removed", ()), field_name]
         self._keep()
 
+    def guard_field(self, object_name: str, field_name: str) -> None:
+        """Let only permission sets show a field, as it is with those that the API makes."""
+        definition = self.object(object_name)
+        self._guarded.setdefault(definition.name.lower(), set()).add(field_name.lower())
+        self._note_guarded(definition.name)
+
+    def _note_guarded(self, name: str) -> None:
+        self._entry(name)["guarded"] = sorted(self._guarded.get(name.lower(), ()))
+        self._keep()
+        self._forget()
+
+    def forget_access(self) -> None:
+        """Permissions changed: look at them again."""
+        if self._guarded:
+            self._forget()
+
     def _entry(self, name: str) -> dict[str, Any]:
         return self._added.setdefault(name, {"name": name, "fields": []})
 
@@ -152,6 +176,10 @@ class Catalogue:
         fields = self._access.setdefault(object_name.lower(), {})
         if access is None:
             fields.pop(field_name.lower(), None)
+            guarded = self._guarded.get(object_name.lower(), set())
+            if field_name.lower() in guarded:
+                guarded.discard(field_name.lower())
+                self._note_guarded(self.object(object_name).name)
         else:
             fields[field_name.lower()] = access
         self._forget()

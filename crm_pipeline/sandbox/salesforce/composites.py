@@ -1,65 +1,57 @@
-"""Many records in one call: collections of up to 200, trees, sub-requests.
+"""Many records in one call: collections of up to 200, trees of parents and children.
 
-Belongs here: per-row outcomes and all-or-none. Does not belong here: one row (rows.py).
+Belongs here: the handlers and the form of their answers. Does not belong here: per-row outcomes
+(batches.py), whole requests in one (subrequests.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import Response
 
 from crm_pipeline.sandbox.salesforce import identifiers, rows
+from crm_pipeline.sandbox.salesforce.batches import (
+    Outcome,
+    Work,
+    check_named_once,
+    each,
+    named_twice,
+)
 from crm_pipeline.sandbox.salesforce.calls import Call, answer
 from crm_pipeline.sandbox.salesforce.editing import own_id
 from crm_pipeline.sandbox.salesforce.failures import OrgError, malformed_id
 from crm_pipeline.sandbox.salesforce.schema import ObjectDefinition
+from crm_pipeline.sandbox.salesforce.writable import key_field, known
+from crm_pipeline.sandbox.salesforce.writer import Writer
 
 Row = dict[str, Any]
 _MOST = 200
 _MOST_RETRIEVED = 2_000
-_ROLLED_BACK = OrgError(
-    "ALL_OR_NONE_OPERATION_ROLLED_BACK",
-    "Record rolled back because not all records were valid and the request was using "
-    "AllOrNone header",
-)
-Work = Callable[[Row], Row]
 
 
-class _RolledBack(Exception):
-    def __init__(self, outcomes: list[Row]) -> None:
-        super().__init__()
-        self.outcomes = outcomes
-
-
-def _each(call: Call, given: list[Row], work: Work, *, all_or_none: bool) -> list[Row]:
-    """Do each row; with all-or-none one refusal takes the others back."""
+def _done(
+    call: Call,
+    writer: Writer,
+    given: Sequence[Row],
+    work: Work,
+    *,
+    all_or_none: bool,
+    upserted: bool = False,
+) -> Response:
     if len(given) > _MOST:
         raise OrgError(
             "EXCEEDED_ID_LIMIT",
             f"record limit reached. cannot submit more than {_MOST} records into this call",
         )
-    if not all_or_none:
-        with call.org.transaction():
-            return [_outcome(call, one, work) for one in given]
-    try:
-        with call.org.transaction():
-            outcomes = [_outcome(call, one, work) for one in given]
-            if not all(one["success"] for one in outcomes):
-                raise _RolledBack(outcomes)
-            return outcomes
-    except _RolledBack as rolled_back:
-        return [
-            {"success": False, "errors": [_ROLLED_BACK.row()]} if one["success"] else one
-            for one in rolled_back.outcomes
-        ]
+    outcomes = each(call.org, writer.request, given, work, all_or_none=all_or_none)
+    return answer([_shown(one, upserted=upserted) for one in outcomes])
 
 
-def _outcome(call: Call, row: Row, work: Work) -> Row:
-    try:
-        with call.org.transaction():
-            return work(row)
-    except OrgError as error:
-        return {"success": False, "errors": [error.row()]}
+def _shown(outcome: Outcome, *, upserted: bool) -> Row:
+    if outcome.error is not None:
+        return {"success": False, "errors": [outcome.error.row()]}
+    found: Row = {"id": outcome.id, "success": True, "errors": []}
+    return found | {"created": outcome.created} if upserted else found
 
 
 def _records(call: Call) -> tuple[list[Row], bool]:
@@ -80,67 +72,76 @@ def _kind(call: Call, row: Row) -> ObjectDefinition:
 def create(call: Call) -> Response:
     """POST /composite/sobjects."""
     given, all_or_none = _records(call)
+    writer = call.writer()
 
-    def work(row: Row) -> Row:
-        identifier = rows.insert(call.server, _kind(call, row), row)
-        return {"id": identifier, "success": True, "errors": []}
+    def work(row: Row) -> tuple[str, bool]:
+        return writer.insert(_kind(call, row), row), True
 
-    return answer(_each(call, given, work, all_or_none=all_or_none))
+    return _done(call, writer, given, work, all_or_none=all_or_none)
 
 
 def update(call: Call) -> Response:
     """PATCH /composite/sobjects."""
     given, all_or_none = _records(call)
+    writer = call.writer()
 
-    def work(row: Row) -> Row:
+    def work(row: Row) -> tuple[str, bool]:
         definition = _kind(call, row)
         named = next((value for name, value in row.items() if name.lower() == "id"), None)
         if named is None:
             raise OrgError("MISSING_ARGUMENT", "Id not specified in an update call")
         identifier = own_id(definition, named)
         values = {name: value for name, value in row.items() if name.lower() != "id"}
-        rows.change(call.server, definition, identifier, values)
-        return {"id": identifier, "success": True, "errors": []}
+        writer.change(definition, identifier, values)
+        return identifier, False
 
-    return answer(_each(call, given, work, all_or_none=all_or_none))
+    return _done(call, writer, given, work, all_or_none=all_or_none)
 
 
 def upsert(call: Call) -> Response:
     """PATCH /composite/sobjects/X/<external id field>."""
     given, all_or_none = _records(call)
-    definition = rows.known(call.server, str(call.parts["object"]))
+    definition = known(call.org, str(call.parts["object"]))
     key = str(call.parts["field"])
+    key_field(definition, key)
+    twice = named_twice(_keyed(row, key) for row in given)
+    writer = call.writer()
 
-    def work(row: Row) -> Row:
-        value = next((one for name, one in row.items() if name.lower() == key.lower()), None)
-        if value is None:
+    def work(row: Row) -> tuple[str, bool]:
+        value = _keyed(row, key)
+        if value is None and key.lower() != "id":
             raise OrgError("MISSING_ARGUMENT", f"{key} not specified", fields=(key,))
+        check_named_once(key, value, twice)
         values = {name: one for name, one in row.items() if name.lower() != key.lower()}
-        identifier, created = rows.upsert(call.server, definition, key, value, values)
-        return {"id": identifier, "success": True, "errors": [], "created": created}
+        return writer.upsert(definition, key, value, values)
 
-    return answer(_each(call, given, work, all_or_none=all_or_none))
+    return _done(call, writer, given, work, all_or_none=all_or_none, upserted=True)
+
+
+def _keyed(row: Row, key: str) -> Any:
+    return next((one for name, one in row.items() if name.lower() == key.lower()), None)
 
 
 def delete(call: Call) -> Response:
     """DELETE /composite/sobjects?ids=..."""
     given = [{"id": one.strip()} for one in call.param("ids").split(",")]
     all_or_none = call.params.get("allOrNone", "false").lower() == "true"
+    writer = call.writer()
 
-    def work(row: Row) -> Row:
+    def work(row: Row) -> tuple[str, bool]:
         identifier = identifiers.normalise(row["id"])
         definition = call.org.catalogue.by_prefix(identifier) if identifier else None
         if identifier is None or definition is None:
             raise malformed_id(row["id"])
-        rows.remove(call.server, definition, identifier)
-        return {"id": identifier, "success": True, "errors": []}
+        writer.remove(definition, identifier)
+        return identifier, False
 
-    return answer(_each(call, given, work, all_or_none=all_or_none))
+    return _done(call, writer, given, work, all_or_none=all_or_none)
 
 
 def retrieve(call: Call) -> Response:
     """GET or POST /composite/sobjects/X: records by Id, null where there is none."""
-    definition = rows.known(call.server, str(call.parts["object"]))
+    definition = known(call.org, str(call.parts["object"]))
     if call.method == "POST":
         body = call.json_object()
         wanted, names = list(body.get("ids") or ()), list(body.get("fields") or ())
@@ -161,13 +162,17 @@ def retrieve(call: Call) -> Response:
 
 def tree(call: Call) -> Response:
     """POST /composite/tree/X: parents with their children, all or none."""
-    definition = rows.known(call.server, str(call.parts["object"]))
+    definition = known(call.org, str(call.parts["object"]))
     given, _ = _records(call)
     results: list[Row] = []
     try:
         with call.org.transaction():
-            _plant(call, definition, given, results, None)
+            _plant(call, call.writer(), definition, given, results)
     except OrgError as error:
+        if error.status >= 500:
+            raise
+        for request in call.trail:
+            request.roll_back()
         reference = (given[len(results)] if len(results) < len(given) else {}).get("attributes", {})
         failed = {"referenceId": reference.get("referenceId"), "errors": [error.row()]}
         return answer({"hasErrors": True, "results": [failed]}, 400)
@@ -176,10 +181,12 @@ def tree(call: Call) -> Response:
 
 def _plant(
     call: Call,
+    writer: Writer,
     definition: ObjectDefinition,
     given: list[Row],
     results: list[Row],
-    parent: tuple[str, str] | None,
+    *,
+    parent: tuple[str, str] | None = None,
 ) -> None:
     for row in given:
         values = {name: one for name, one in row.items() if not _is_children(one)}
@@ -187,14 +194,16 @@ def _plant(
             lookup = next((one for one in definition.fields if parent[0] in one.reference_to), None)
             if lookup is not None:
                 values[lookup.name] = parent[1]
-        identifier = rows.insert(call.server, definition, values)
+        identifier = writer.insert(definition, values)
         reference = (row.get("attributes") or {}).get("referenceId")
         results.append({"referenceId": reference, "id": identifier})
         for nested in row.values():
             if _is_children(nested):
                 for child in nested["records"]:
                     kind = _kind(call, child)
-                    _plant(call, kind, [child], results, (definition.name, identifier))
+                    _plant(
+                        call, writer, kind, [child], results, parent=(definition.name, identifier)
+                    )
 
 
 def _is_children(value: Any) -> bool:

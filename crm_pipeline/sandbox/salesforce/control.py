@@ -11,6 +11,7 @@ from starlette.responses import Response
 from crm_pipeline.sandbox.salesforce.calls import Call, answer
 from crm_pipeline.sandbox.salesforce.clock import stamp_moment, stamp_text
 from crm_pipeline.sandbox.salesforce.control_admin import ADMINISTRATION, Command, Facts, need
+from crm_pipeline.sandbox.salesforce.control_rules import WRITING
 from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
 from crm_pipeline.sandbox.salesforce.transactions import OpenTransaction
 
@@ -202,6 +203,7 @@ def _convert_lead(call: Call, facts: Facts) -> Facts:
 
 _COMMANDS: dict[str, Command] = {
     **ADMINISTRATION,
+    **WRITING,
     "begin": _begin,
     "clock": _clock,
     "commit": _commit,

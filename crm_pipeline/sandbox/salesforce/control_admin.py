@@ -37,7 +37,7 @@ def _limit(call: Call, facts: Facts) -> Facts:
     limit = call.org.limit
     if "remaining" in facts or "max" in facts:
         limit.set(int(facts.get("remaining", limit.remaining)), facts.get("max"))
-    for name in ("app_maximum", "app_used", "bulk_jobs", "bulk_kilobytes"):
+    for name in ("app_maximum", "app_used", "bulk_batches", "bulk_jobs", "bulk_kilobytes"):
         if name in facts:
             setattr(limit, name, int(facts[name]))
     return {
@@ -45,6 +45,7 @@ def _limit(call: Call, facts: Facts) -> Facts:
         "max": limit.maximum,
         "app_maximum": limit.app_maximum,
         "app_used": limit.app_used,
+        "bulk_batches": limit.bulk_batches,
         "bulk_jobs": limit.bulk_jobs,
         "bulk_kilobytes": limit.bulk_kilobytes,
     }
@@ -56,6 +57,8 @@ def _field(call: Call, facts: Facts) -> Facts:
         action = facts.get("action", "hide")
         if action == "remove":
             call.org.remove_field(name, field)
+        elif action == "erase":
+            call.org.custom_fields.erase(name, field)
         elif action == "retype":
             call.org.retype_field(name, field, **need(facts, "facts")[0])
         elif action == "rename":
@@ -74,7 +77,7 @@ def _field(call: Call, facts: Facts) -> Facts:
     return {"field": made.name}
 
 
-_FOR_ALL = ("remove", "rename", "retype")
+_FOR_ALL = ("erase", "remove", "rename", "retype")
 _ACCESS: dict[str, Access | None] = {
     "hide": "hidden",
     "mask": "masked",
@@ -162,12 +165,14 @@ _SETTINGS = (
     "api_disabled",
     "bulk_page_records",
     "concurrent_requests",
+    "customize_application",
     "get_deleted_limit",
     "gzip",
     "login_refusal",
     "logins_per_hour",
     "maximum_headers",
     "maximum_soql",
+    "maximum_upload",
     "maximum_uri",
     "query_timeout_rows",
     "read_only",

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from crm_pipeline.sandbox.salesforce import features, identifiers
+from crm_pipeline.sandbox.salesforce import features, field_security, identifiers
 from crm_pipeline.sandbox.salesforce.failures import (
     OrgError,
     entity_is_deleted,
@@ -70,6 +70,7 @@ def update(
             _set(connection, definition, columns, "Id = ?", (identifier,))
         if definition.name == "Account" and definition.field("IsPersonAccount"):
             features.mirror(org, identifier, columns)
+        field_security.touched(org, definition)
 
 
 def update_all(

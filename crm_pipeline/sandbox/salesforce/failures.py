@@ -4,6 +4,7 @@ Belongs here: Salesforce's error codes as constructors that are used in more tha
 Does not belong here: HTTP (server.py turns an OrgError into a response).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 NOT_FOUND = 404
@@ -12,34 +13,67 @@ NOT_FOUND = 404
 class OrgError(Exception):
     """A refusal by the org: Salesforce's error code, its message, the fields at fault.
 
-    `status` is the HTTP status the REST API answers with.
+    `status` is the HTTP status the REST API answers with, `duplicates` what a duplicate rule found.
     """
 
     def __init__(
-        self, code: str, message: str, *, fields: tuple[str, ...] = (), status: int = 400
+        self,
+        code: str,
+        message: str,
+        *,
+        fields: tuple[str, ...] = (),
+        status: int = 400,
+        duplicates: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.fields = fields
         self.status = status
+        self.duplicates = duplicates
 
     def body(self) -> dict[str, Any]:
         """One entry of the error list a client receives."""
         answer: dict[str, Any] = {"message": self.message, "errorCode": self.code}
         if self.fields or self.code in _CODES_WITH_FIELDS:
             answer["fields"] = list(self.fields)
+        if self.duplicates is not None:
+            answer["duplicateResut"] = self.duplicates  # Salesforce's own spelling for single rows
         return answer
 
     def row(self) -> dict[str, Any]:
         """The same, as the collections answer it per row."""
-        return {"statusCode": self.code, "message": self.message, "fields": list(self.fields)}
+        answer: dict[str, Any] = {
+            "statusCode": self.code,
+            "message": self.message,
+            "fields": list(self.fields),
+        }
+        if self.duplicates is not None:
+            answer["duplicateResult"] = self.duplicates
+        return answer
+
+    def cell(self) -> str:
+        """The same, as a Bulk result tells it in `sf__Error`."""
+        named = f"{','.join(self.fields)} " if self.fields else ""
+        return f"{self.code}:{self.message}:{named}--"
+
+
+class BatchFails(OrgError):
+    """A refusal that takes all rows of its batch along, as an unhandled Apex exception does."""
+
+
+class RequestFails(OrgError):
+    """A failure of the whole request: nothing of it is written, no row is named."""
 
 
 _CODES_WITH_FIELDS = frozenset(
     {
+        "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY",
         "DUPLICATE_VALUE",
         "ENTITY_IS_DELETED",
+        "ENTITY_IS_LOCKED",
+        "FIELD_CUSTOM_VALIDATION_EXCEPTION",
+        "INACTIVE_OWNER_OR_USER",
         "INVALID_CROSS_REFERENCE_KEY",
         "INVALID_FIELD_FOR_INSERT_UPDATE",
         "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST",
@@ -47,6 +81,7 @@ _CODES_WITH_FIELDS = frozenset(
         "NUMBER_OUTSIDE_VALID_RANGE",
         "REQUIRED_FIELD_MISSING",
         "STRING_TOO_LONG",
+        "UNABLE_TO_LOCK_ROW",
     }
 )
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from crm_pipeline.sandbox.salesforce.failures import OrgError
 from crm_pipeline.sandbox.salesforce.ledger import Entry
+from crm_pipeline.sandbox.salesforce.row_locks import unable_to_lock
 
 _log = logging.getLogger(__name__)
 PageFault = Literal[
@@ -41,6 +42,8 @@ FaultKind = Literal[
     "hang",
     "html",
     "huge_header",
+    "late_answer",
+    "late_status",
     "lost_answer",
     "redirect",
     "reset",
@@ -55,9 +58,11 @@ When = Literal["before", "after", "sent"]
 class Fault:
     """One scripted fault.
 
-    It applies to requests of `method` (any if empty) whose path matches the `path` glob: to the
-    `nth` one that matches (every one if 0), and `times` times in all (0: without end).
-    `reset` hangs up before the request is carried out, `lost_answer` after; `cut` and
+    It applies to requests of `method` (any if empty, or several: `POST,PATCH`) whose path
+    matches the `path` glob: to the `nth` one that matches (every one if 0), and `times` times in
+    all (0: without end).
+    `reset` hangs up before the request is carried out, `lost_answer` after; `late_status` answers
+    with `status` after it, `late_answer` rightly, but only after so many `seconds`; `cut` and
     `reset_midway` send `after_bytes` of the body first; `hang` waits `seconds`, then goes on.
 
     `call` calls `callback` with the request's ledger entry, from a thread of its own, `when`
@@ -103,14 +108,19 @@ class Fault:
 
     def matches(self, method: str, path: str) -> bool:
         """Whether the request is one this fault looks at."""
-        return self.method in {"", method} and fnmatch.fnmatchcase(path, self.path)
+        return _is_one(method, self.method) and fnmatch.fnmatchcase(path, self.path)
+
+
+def _is_one(method: str, wanted: str) -> bool:
+    return not wanted or method in wanted.split(",")
 
 
 @dataclass(slots=True)
 class RowFault:
     """A refusal of single rows on write: of one record, or of every record of an object.
 
-    `match` are field values a written row must carry to be refused.
+    `match` are field values a written row must carry to be refused. With a `rate` below 1 only
+    that share of the matching rows is refused, the same ones for the same `seed`.
     """
 
     code: str
@@ -119,7 +129,15 @@ class RowFault:
     record_id: str = ""
     match: dict[str, Any] = field(default_factory=dict)
     times: int = 1
+    rate: float = 1.0
+    seed: int = 1
+    seen: int = 0
     uses: int = 0
+
+    def is_due(self) -> bool:
+        """Whether the next matching row meets it."""
+        self.seen += 1
+        return self.rate >= 1 or random.Random(f"{self.seed} {self.seen}").random() < self.rate
 
     def matches(self, object_name: str, record_id: str, values: Mapping[str, Any]) -> bool:
         """Whether this row is to be refused."""
@@ -142,6 +160,8 @@ HEALED_BY_TRYING_AGAIN: tuple[FaultKind, ...] = (
     "wrong_count",
 )
 """What a client gets over by asking again, if it notices: the kinds drawn by default."""
+OUTCOME_UNKNOWN: tuple[FaultKind, ...] = ("late_status", "lost_answer", "reset", "status")
+"""What leaves a client that writes in doubt: it was carried out, or it was not."""
 _MOST_BYTES = 2_000  # within which a body is cut
 
 
@@ -162,7 +182,7 @@ class RandomFaults:
 
     def take(self, method: str, path: str) -> Fault | None:
         """The fate of the next request."""
-        if self.method not in {"", method} or not fnmatch.fnmatchcase(path, self.path):
+        if not _is_one(method, self.method) or not fnmatch.fnmatchcase(path, self.path):
             return None
         self.seen += 1
         rng = random.Random(f"{self.seed} {self.seen}")
@@ -231,9 +251,11 @@ class FaultPlan:
         with self._lock:
             for fault in self.row_faults:
                 exhausted = fault.times and fault.uses >= fault.times
-                if not exhausted and fault.matches(object_name, record_id, values):
+                if exhausted or not fault.matches(object_name, record_id, values):
+                    continue
+                if fault.is_due():
                     fault.uses += 1
-                    raise OrgError(fault.code, fault.message or fault.code)
+                    raise _refused(fault, record_id)
 
     def report(self) -> dict[str, Any]:
         """The plan with its uses, as JSON."""
@@ -243,6 +265,12 @@ class FaultPlan:
                 "row_faults": [asdict(one) for one in self.row_faults],
                 "random": asdict(self.chance) if self.chance else None,
             }
+
+
+def _refused(fault: RowFault, record_id: str) -> OrgError:
+    if fault.code == "UNABLE_TO_LOCK_ROW" and not fault.message:
+        return unable_to_lock(record_id)
+    return OrgError(fault.code, fault.message or fault.code)
 
 
 def _facts(fault: Fault) -> dict[str, Any]:

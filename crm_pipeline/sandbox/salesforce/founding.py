@@ -1,4 +1,4 @@
-"""The two records every org is born with: its integration user and itself.
+"""The records every org is born with: its integration user with a permission set, and itself.
 
 Belongs here: what must exist before the first other record. Does not belong here: invented
 people (people.py).
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from crm_pipeline.sandbox.salesforce.org import SandboxOrg
 
 INTEGRATION_USER = identifiers.make_id("005", 1)
+INTEGRATION_SET = identifiers.make_id("0PS", 1)
 
 
 def organization_id(org: "SandboxOrg", given: str | None) -> str:
@@ -26,7 +27,7 @@ def organization_id(org: "SandboxOrg", given: str | None) -> str:
 
 
 def found(org: "SandboxOrg") -> None:
-    """Make both where they are missing.
+    """Make them where they are missing.
 
     Every record names its author, so the integration user comes before any other; and every
     org can name itself, an empty one too.
@@ -41,6 +42,27 @@ def found(org: "SandboxOrg") -> None:
             "Email": "integration@sandbox.example",
             "Alias": "integ",
             "IsActive": True,
+        },
+    )
+    _ensure(
+        org,
+        "PermissionSet",
+        {
+            "Id": INTEGRATION_SET,
+            "Name": "Integration",
+            "Label": "Integration",
+            "PermissionsApiEnabled": True,
+            "PermissionsCustomizeApplication": True,
+            "PermissionsViewSetup": True,
+        },
+    )
+    _ensure(
+        org,
+        "PermissionSetAssignment",
+        {
+            "Id": identifiers.make_id("0Pa", 1),
+            "PermissionSetId": INTEGRATION_SET,
+            "AssigneeId": INTEGRATION_USER,
         },
     )
     _ensure(

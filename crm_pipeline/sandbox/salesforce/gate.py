@@ -16,6 +16,7 @@ from crm_pipeline.sandbox.salesforce.failures import OrgError
 from crm_pipeline.sandbox.salesforce.sending import Sending
 
 FAULT = "sandbox.fault"  # where handlers find the fault of their request
+NUMBER = "sandbox.number"  # and its place in the ledger
 _REASONED = {
     "REQUEST_LIMIT_EXCEEDED": "TotalRequests Limit exceeded.",
     "SERVER_UNAVAILABLE": "Server Unavailable",
@@ -52,12 +53,15 @@ class Gate:
             await drain(receive)
             await moved(scope, receive, sending)
             return
+        scope[NUMBER] = entry.number
         try:
             with self._admission.admitted(scope):
                 await self._app(scope, receive, sending)
         except OrgError as error:
             await drain(receive)
             await refusal(error)(scope, receive, sending)
+        finally:
+            self._server.locks.release(entry.number)
 
     def _moved(self, scope: Scope, query: str) -> Response | None:
         """The answer of a host that the org has left."""

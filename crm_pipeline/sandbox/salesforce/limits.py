@@ -12,7 +12,6 @@ from crm_pipeline.sandbox.salesforce.failures import OrgError
 _OTHERS = {
     "ConcurrentAsyncGetReportInstances": 200,
     "DailyAsyncApexExecutions": 250_000,
-    "DailyBulkApiBatches": 15_000,
     "DailyStreamingApiEvents": 10_000,
     "DataStorageMB": 10_240,
     "FileStorageMB": 10_240,
@@ -22,6 +21,7 @@ _OTHERS = {
 }
 
 
+_BULK_BATCHES = 15_000
 _BULK_JOBS = 10_000
 _BULK_KILOBYTES = 1_000_000_000
 
@@ -39,6 +39,7 @@ class ApiLimit:
         self.app_maximum = 0
         self.app_used = 0
         self.app_name = "sandbox-client"
+        self.bulk_batches = _BULK_BATCHES
         self.bulk_jobs = _BULK_JOBS
         self.bulk_kilobytes = _BULK_KILOBYTES
 
@@ -76,6 +77,13 @@ class ApiLimit:
                 )
             self.bulk_jobs -= 1
 
+    def take_batches(self, count: int) -> None:
+        """Use so many batches of ingest jobs; LIMIT_EXCEEDED when there are not so many left."""
+        with self._lock:
+            if count > self.bulk_batches:
+                raise OrgError("LIMIT_EXCEEDED", "Max bulk batches per 24 hrs has been reached")
+            self.bulk_batches -= count
+
     def store(self, size_bytes: int) -> None:
         """Use room for a result."""
         with self._lock:
@@ -93,6 +101,7 @@ class ApiLimit:
         """The body of /limits."""
         answer = {name: {"Max": size, "Remaining": size} for name, size in _OTHERS.items()}
         answer["DailyApiRequests"] = {"Max": self.maximum, "Remaining": self.remaining}
+        answer["DailyBulkApiBatches"] = {"Max": _BULK_BATCHES, "Remaining": self.bulk_batches}
         answer["DailyBulkV2QueryJobs"] = {"Max": _BULK_JOBS, "Remaining": self.bulk_jobs}
         answer["DailyBulkV2QueryFileStorageMB"] = {
             "Max": _BULK_KILOBYTES // 1024,

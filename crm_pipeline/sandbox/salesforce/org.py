@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from crm_pipeline.sandbox.salesforce import (
     bins,
     editing,
     features,
+    field_security,
     founding,
     reading,
     schema_changes,
@@ -25,9 +27,11 @@ from crm_pipeline.sandbox.salesforce import (
 from crm_pipeline.sandbox.salesforce.catalogue import Catalogue
 from crm_pipeline.sandbox.salesforce.clock import OrgClock, stamp_text
 from crm_pipeline.sandbox.salesforce.commits import Commits
+from crm_pipeline.sandbox.salesforce.custom_fields import CustomFields
 from crm_pipeline.sandbox.salesforce.failures import not_found
 from crm_pipeline.sandbox.salesforce.housekeeping import Housekeeping
 from crm_pipeline.sandbox.salesforce.limits import ApiLimit
+from crm_pipeline.sandbox.salesforce.rules import Rules
 from crm_pipeline.sandbox.salesforce.schema import FieldDefinition, ObjectDefinition
 from crm_pipeline.sandbox.salesforce.sessions import Sessions
 from crm_pipeline.sandbox.salesforce.sharing import Sharing
@@ -67,10 +71,13 @@ class SandboxOrg:
         self.store = Store(path, self._prepare, self.commits, keeps_past=keeps_past)
         self.organization_id = founding.organization_id(self, organization_id)
         self.catalogue = Catalogue(self.store, _standard() if objects is None else objects)
+        self.catalogue.grants = partial(field_security.granted, self)
         self.user_id = founding.INTEGRATION_USER
         self.sessions = Sessions(self.clock)
         self.transactions = Transactions(self)
         self.sharing = Sharing(self)
+        self.rules = Rules(self)
+        self.custom_fields = CustomFields(self)
         self.limit = ApiLimit()
         self.delete_log_since: str | None = None
         # With a seed, answers without ORDER BY come in an order of its own, as Salesforce may.
@@ -142,6 +149,7 @@ class SandboxOrg:
         while chunk := list(islice(remaining, _BATCH)):
             with self.transaction() as connection:
                 made.extend(batch.insert(connection, chunk))
+                field_security.touched(self, definition)
         return made
 
     def _author(self, as_user: str | None, moves: str = "all") -> Author:

@@ -211,7 +211,7 @@ class Result:
     """
 
     def __init__(self, org: "SandboxOrg", compiled: Compiled) -> None:
-        self._org = org
+        self.org = org
         self.compiled = compiled
         self._rows: list[Sequence[Any]] = []
         self._numbers = array("q")
@@ -236,7 +236,7 @@ class Result:
         numbers = [self._numbers[place] for place in places if place < count]
         columns = ", ".join([*(one.sql for one in self.compiled.columns), *shape.extra_sql])
         found: dict[int, Sequence[Any]] = {}
-        reader = self._org.store.reader()
+        reader = self.org.store.reader()
         for begin in range(0, len(numbers), _PIECE):
             wanted = ",".join(map(str, numbers[begin : begin + _PIECE]))
             cursor = reader.execute(

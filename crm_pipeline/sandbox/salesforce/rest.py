@@ -1,11 +1,12 @@
 """The read side of REST: versions, describe, queries, what changed and what was deleted.
 
 Belongs here: GETs over many records. Does not belong here: single records and writes
-(rows.py, collections.py), Bulk (bulk.py).
+(rows.py, composites.py), Bulk (bulk.py).
 """
 
 import re
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -21,11 +22,15 @@ from crm_pipeline.sandbox.salesforce.soql_compiler import compile_soql
 from crm_pipeline.sandbox.salesforce.storage import quoted
 from crm_pipeline.sandbox.salesforce.wrong_pages import leaf
 
+if TYPE_CHECKING:
+    from crm_pipeline.sandbox.salesforce.org import SandboxOrg
+
 OLDEST_VERSION, NEWEST_VERSION = 50, 66
 _SEASONS = ("Spring", "Summer", "Winter")
 _BATCH_SIZE = 2_000
 _SMALLEST_BATCH = 200
 _REPLICATION_DAYS = 30
+_DEFINITIONS = re.compile(r"\bFROM\s+(?:EntityDefinition|FieldDefinition)\b", re.IGNORECASE)
 
 
 def versions(call: Call) -> Response:
@@ -90,15 +95,22 @@ def _known(call: Call) -> ObjectDefinition:
 
 
 def query(call: Call) -> Response:
-    """GET /query and /queryAll."""
+    """GET /query and /queryAll; two tables of the Tooling API can be asked for here too."""
+    defining = _DEFINITIONS.search(call.params.get("q", ""))
+    org = call.server.tooling.org() if defining else call.org
+    return answered(call, org, call.root)
+
+
+def answered(call: Call, org: "SandboxOrg", url: str) -> Response:
+    """The first page of what an org answers; `url` is where the way to the next one begins."""
     everything = "queryall" in call.path.lower()
     soql = call.param("q")
     check_length(soql, call.server.settings.maximum_soql)
-    compiled = compile_soql(call.org, soql, include_deleted=everything, as_user=True)
-    check_time(call.org, compiled, call.server.settings.query_timeout_rows)
-    result = Result(call.org, compiled)
+    compiled = compile_soql(org, soql, include_deleted=everything, as_user=True)
+    check_time(org, compiled, call.server.settings.query_timeout_rows)
+    result = Result(org, compiled)
     cursor = Cursor(result, _batch_size(call))
-    return answer(_page(call, cursor, 0, ""))
+    return answer(_page(call, cursor, 0, "", url))
 
 
 def _batch_size(call: Call) -> int:
@@ -111,11 +123,16 @@ def _batch_size(call: Call) -> int:
 
 def query_more(call: Call) -> Response:
     """GET /query/<locator>: the next batch of a cursor."""
+    return continued(call, call.root)
+
+
+def continued(call: Call, url: str) -> Response:
+    """The next page of a cursor."""
     name, cursor, start = call.server.cursors.find(str(call.parts["locator"]))
-    return answer(_page(call, cursor, start, name))
+    return answer(_page(call, cursor, start, name, url))
 
 
-def _page(call: Call, cursor: Cursor, start: int, name: str) -> dict[str, object]:
+def _page(call: Call, cursor: Cursor, start: int, name: str, url: str) -> dict[str, object]:
     result = cursor.result
     if result.compiled.count_only:
         page = leaf(call.fault, 0, 0, result.total)
@@ -125,8 +142,8 @@ def _page(call: Call, cursor: Cursor, start: int, name: str) -> dict[str, object
     if page.following is not None:
         name = name or call.server.cursors.open(result, cursor.size)
         locator = page.locator or f"{name}-{page.following}"
-        body["nextRecordsUrl"] = f"{call.root}/query/{locator}"
-    shape = json_shape(call.org, result.compiled, call.root)
+        body["nextRecordsUrl"] = f"{url}/query/{locator}"
+    shape = json_shape(result.org, result.compiled, url)
     body["records"] = result.page(page.places, shape)
     return body
 

@@ -34,6 +34,7 @@ FieldType = Literal[
     "location",
     "base64",
     "combobox",
+    "complexvalue",
     "encryptedstring",
 ]
 """The words describe uses for a field's type."""

@@ -68,6 +68,10 @@ class Sending:
         if self._kind == "lost_answer":
             await self.hang_up(flush=False)
             return
+        if self.fault and self._kind == "late_answer":
+            await asyncio.sleep(self.fault.seconds)
+        if self.fault and self._kind == "late_status":
+            message = _failed(self.fault, message)
         if self.fault and self._kind == "call" and self.fault.when == "after":
             await asyncio.to_thread(self.fault.called, self.entry)
         now = self._server.org.clock.now()
@@ -86,6 +90,8 @@ class Sending:
 
     async def _body(self, message: Message) -> None:
         body, more = message.get("body", b""), bool(message.get("more_body"))
+        if self.fault and self._kind == "late_status":
+            body = b"" if more else self.fault.body.encode()
         if self._kind == "bad_gzip":
             self._kept.append(body)
             if more:
@@ -133,6 +139,14 @@ class Sending:
         headers |= {b"content-encoding": b"gzip", b"content-length": str(len(body)).encode()}
         await self._send({**self._start, "headers": list(headers.items())})
         return body
+
+
+def _failed(fault: Fault, message: Message) -> Message:
+    """The start of an answer that denies what was done."""
+    headers = {"content-type": fault.content_type, **fault.headers}
+    headers["content-length"] = str(len(fault.body.encode()))
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return {**message, "status": fault.status, "headers": raw}
 
 
 def _twisted(fault: Fault, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -16,7 +16,18 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from crm_pipeline.sandbox.salesforce import bulk, composites, control, oauth, rest, rows
+from crm_pipeline.sandbox.salesforce import (
+    bulk,
+    composites,
+    control,
+    control_rules,
+    ingest_calls,
+    oauth,
+    rest,
+    rows,
+    subrequests,
+    tooling,
+)
 from crm_pipeline.sandbox.salesforce.bulk import Jobs
 from crm_pipeline.sandbox.salesforce.calls import (
     Call,
@@ -27,11 +38,15 @@ from crm_pipeline.sandbox.salesforce.calls import (
     refusal,
 )
 from crm_pipeline.sandbox.salesforce.cursors import Cursors
+from crm_pipeline.sandbox.salesforce.dispatch import Dispatcher
 from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
 from crm_pipeline.sandbox.salesforce.faults import FaultPlan
-from crm_pipeline.sandbox.salesforce.gate import FAULT, Gate
+from crm_pipeline.sandbox.salesforce.gate import FAULT, NUMBER, Gate
+from crm_pipeline.sandbox.salesforce.ingest import IngestJobs
 from crm_pipeline.sandbox.salesforce.ledger import Ledger
 from crm_pipeline.sandbox.salesforce.org import SandboxOrg
+from crm_pipeline.sandbox.salesforce.tooling_objects import ToolingTables
+from crm_pipeline.sandbox.salesforce.write_ledger import WriteRequest
 
 _log = logging.getLogger(__name__)
 _WORTH_PACKING = 1_000  # bytes below which gzip only costs
@@ -71,10 +86,32 @@ _DATA_ROUTES: tuple[tuple[str, Handlers], ...] = (
     ("/composite/sobjects/{object}", _RETRIEVED),
     ("/composite/sobjects/{object}/{field}", {"PATCH": composites.upsert}),
     ("/composite/tree/{object}", {"POST": composites.tree}),
+    ("/composite", {"POST": subrequests.composite}),
+    ("/composite/batch", {"POST": subrequests.batch}),
     ("/jobs/query", {"GET": bulk.every, "POST": bulk.create}),
     ("/jobs/query/{job}", {"GET": bulk.read, "PATCH": bulk.abort, "DELETE": bulk.delete}),
     ("/jobs/query/{job}/results", {"GET": bulk.results}),
     ("/jobs/query/{job}/resultPages", {"GET": bulk.result_pages}),
+    ("/jobs/ingest", {"GET": ingest_calls.every, "POST": ingest_calls.create}),
+    (
+        "/jobs/ingest/{job}",
+        {
+            "GET": ingest_calls.read,
+            "PATCH": ingest_calls.update,
+            "DELETE": ingest_calls.delete,
+        },
+    ),
+    ("/jobs/ingest/{job}/batches", {"PUT": ingest_calls.upload}),
+    ("/jobs/ingest/{job}/successfulResults", {"GET": ingest_calls.successful}),
+    ("/jobs/ingest/{job}/failedResults", {"GET": ingest_calls.failed}),
+    ("/jobs/ingest/{job}/unprocessedrecords", {"GET": ingest_calls.unprocessed}),
+    ("/tooling/query", {"GET": tooling.query}),
+    ("/tooling/query/{locator}", {"GET": tooling.query_more}),
+    ("/tooling/sobjects/CustomField", {"POST": tooling.create}),
+    (
+        "/tooling/sobjects/CustomField/{id}",
+        {"GET": tooling.read, "PATCH": tooling.update, "DELETE": tooling.delete},
+    ),
 )
 _CONTROL_ROUTES: tuple[tuple[str, Handlers], ...] = (
     ("/sandbox/health", {"GET": control.health}),
@@ -83,6 +120,8 @@ _CONTROL_ROUTES: tuple[tuple[str, Handlers], ...] = (
         "/sandbox/faults",
         {"GET": control.faults, "POST": control.faults, "DELETE": control.faults},
     ),
+    ("/sandbox/writes", {"GET": control_rules.writes, "DELETE": control_rules.writes}),
+    ("/sandbox/writes/counts", {"GET": control_rules.counts}),
     ("/sandbox/records/{object}/{id}", {"GET": control.record}),
     ("/sandbox/{command}", {"POST": control.command}),
 )
@@ -99,7 +138,10 @@ class SandboxApp:
             jobs=Jobs(org, settings),
             faults=FaultPlan(),
             ledger=Ledger(),
+            tooling=ToolingTables(org),
         )
+        self.server.ingest = IngestJobs(self.server)
+        self.server.dispatch = Dispatcher(_DATA_ROUTES)
         self._asgi: ASGIApp = Gate(_starlette(self.server), self.server)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -109,6 +151,8 @@ class SandboxApp:
     def close(self) -> None:
         """Stop the background jobs; the org itself stays open."""
         self.server.jobs.close()
+        self.server.ingest.close()
+        self.server.tooling.close()
 
 
 def create_app(org: SandboxOrg, settings: ServerSettings | None = None) -> SandboxApp:
@@ -146,6 +190,7 @@ def _missing(_request: Request, _error: Exception) -> Response:
 def _endpoint(handlers: Handlers, server: Server) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         body = await request.body()
+        trail: list[WriteRequest] = []
         try:
             version = _version(request.path_params.get("version"), server)
             handler = handlers.get(_method(request))
@@ -167,6 +212,8 @@ def _endpoint(handlers: Handlers, server: Server) -> Callable[[Request], Awaitab
                 headers=request.headers,
                 body=body,
                 fault=request.scope.get(FAULT),
+                number=request.scope.get(NUMBER, 0),
+                trail=trail,
             )
             response = await run_in_threadpool(handler, call)
         except OrgError as error:
@@ -176,9 +223,18 @@ def _endpoint(handlers: Handlers, server: Server) -> Callable[[Request], Awaitab
             response = answer(
                 [{"message": "An unexpected error occurred", "errorCode": "UNKNOWN_EXCEPTION"}], 500
             )
+        _settle(trail, response)
         return _packed(request, response, server)
 
     return endpoint
+
+
+def _settle(trail: list[WriteRequest], response: Response) -> None:
+    """Note how a request that wrote was answered; what failed as a whole wrote nothing."""
+    for written in trail:
+        written.status = response.status_code
+        if response.status_code >= 500:
+            written.roll_back()
 
 
 def _method(request: Request) -> str:

@@ -11,6 +11,7 @@ from crm_pipeline.sandbox.salesforce.standard_objects_marketing import (
     EVENT_REGISTRATION,
     LEAD,
 )
+from crm_pipeline.sandbox.salesforce.standard_objects_permissions import PERMISSION_OBJECTS
 from crm_pipeline.sandbox.salesforce.standard_objects_sales import (
     ACCOUNT,
     CASE,
@@ -24,6 +25,7 @@ STANDARD_OBJECTS: tuple[ObjectDefinition, ...] = tuple(
     with_system_fields(one)
     for one in (
         *SETUP_OBJECTS,
+        *PERMISSION_OBJECTS,
         ACCOUNT,
         CONTACT,
         LEAD,

@@ -164,6 +164,18 @@ class Store:
                 f"RENAME COLUMN {quoted(name)} TO {quoted(f'{name}.{number}')}"
             )
 
+    def has_column(self, definition: ObjectDefinition, name: str) -> bool:
+        """Whether there is such a column, of a field in use or of one that is gone."""
+        rows = self.reader().execute(f"PRAGMA table_info({quoted(definition.name)})")
+        return any(str(row[1]).lower() == name.lower() for row in rows)
+
+    def index(self, definition: ObjectDefinition, name: str) -> None:
+        """Let a field be looked up fast."""
+        field = definition.field(name)
+        if field is not None and field.stored:
+            with self.writing() as connection:
+                self._index(connection, definition, field)
+
     def rename_column(self, definition: ObjectDefinition, old: str, new: str) -> None:
         """Rename a column, of present and past versions."""
         with self.writing() as connection:

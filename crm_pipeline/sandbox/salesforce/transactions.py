@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from crm_pipeline.sandbox.salesforce import identifiers
 from crm_pipeline.sandbox.salesforce.failures import OrgError
+from crm_pipeline.sandbox.salesforce.row_locks import unable_to_lock
 
 if TYPE_CHECKING:
     from crm_pipeline.sandbox.salesforce.org import SandboxOrg
@@ -125,12 +126,16 @@ class Transactions:
         self.check_open(transaction)
         with self._mutex:
             if self._holders.setdefault(record_id, transaction) is not transaction:
-                raise _locked(record_id)
+                raise unable_to_lock(record_id)
 
     def check_free(self, record_id: str) -> None:
         """Refuse a write to a record that an open transaction holds."""
         if record_id in self._holders:
-            raise _locked(record_id)
+            raise unable_to_lock(record_id)
+
+    def any_held(self) -> bool:
+        """Whether anything is locked."""
+        return bool(self._holders)
 
     def held(self) -> frozenset[str]:
         """The records that are locked."""
@@ -152,10 +157,3 @@ class Transactions:
             held = [key for key, holder in self._holders.items() if holder is transaction]
             for key in held:
                 del self._holders[key]
-
-
-def _locked(record_id: str) -> OrgError:
-    return OrgError(
-        "UNABLE_TO_LOCK_ROW",
-        f"unable to obtain exclusive access to this record or 1 records: {record_id}",
-    )

@@ -303,7 +303,7 @@ def shower(field: FieldDefinition) -> Callable[[Any], Any] | None:
     match field.type:
         case "boolean":
             return _is_true
-        case "double" | "currency" | "percent" | "address" | "location":
+        case "double" | "currency" | "percent" | "address" | "location" | "complexvalue":
             return _fragment
         case "datetime":
             return _offset
