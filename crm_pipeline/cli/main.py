@@ -24,6 +24,7 @@ from crm_pipeline.cli import (
     status,
     sync,
     up,
+    write_backs,
 )
 from crm_pipeline.cli.console import configure_logging, lines_of, stderr
 from crm_pipeline.errors import CrmPipelineError, UsageError
@@ -46,6 +47,7 @@ for module in (init, check, status, accept, forget, environment, up, demo):
     module.register(app)
 app.add_typer(sync.app)
 app.add_typer(sandbox.app)
+app.add_typer(write_backs.app)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

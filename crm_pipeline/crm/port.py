@@ -159,7 +159,10 @@ class WriteJob(Protocol):
         """What to store before the upload, so that a later process can ask about this job."""
 
     def upload(self, content: Iterable[bytes]) -> None:
-        """Hand over all records as CSV with a header line, and let the job begin."""
+        """Hand over all records as CSV with a header line; nothing is written before `begin`."""
+
+    def begin(self) -> None:
+        """Let the job work; without an answer, it may have begun."""
 
     def has_ended(self) -> bool:
         """Whether every record was looked at; one call.

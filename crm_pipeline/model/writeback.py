@@ -250,6 +250,7 @@ class Outcome:
         remedy: what a person can do.
         fields: those at fault, where the CRM names them.
         matches: records that the duplicate rules found.
+        is_contagious: code in the CRM broke, which refuses the other records of the call as well.
     """
 
     verdict: Verdict
@@ -260,6 +261,7 @@ class Outcome:
     remedy: str | None = None
     fields: tuple[str, ...] = ()
     matches: tuple[str, ...] = ()
+    is_contagious: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ Belongs here: the statements of claiming, settling and recovering. Does not belo
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -39,7 +39,6 @@ class Portion:
         due: how many could be sent now; counted up to the limit that was asked for.
         is_uncertain: they were sent before, and nobody knows what became of them.
         is_alone: each field must travel by itself.
-        needs_care: some value would be misunderstood by a bulk job.
     """
 
     lane: int
@@ -50,7 +49,6 @@ class Portion:
     is_uncertain: bool
     is_alone: bool
     due: int
-    needs_care: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +122,14 @@ AND w.object_name = %(object)s AND w.operation = %(operation)s
 AND w.external_id_field IS NOT DISTINCT FROM %(key_field)s AND w.options = %(options)s::jsonb
 AND w.is_uncertain = %(is_uncertain)s AND w.is_alone = %(is_alone)s
 """
-# An empty cell means "unchanged" to a bulk job and `#N/A` means null, so a person named #N/A must
-# not travel by it.
 _COUNT = f"""
-SELECT count(*), coalesce(bool_or(careful), false) FROM (
-    SELECT coalesce(w.value, w.fields)::text LIKE '%%"#N/A"%%' AS careful
-    FROM crm_sync.outbox w WHERE {_OF_PORTION} LIMIT %(limit)s
-) due
+SELECT count(*) FROM (SELECT FROM crm_sync.outbox w WHERE {_OF_PORTION} LIMIT %(limit)s) due
+"""
+# To a bulk job `#N/A` means null, so a person of that name must not travel by it; nor may a text
+# of more than 32,000 characters.
+_NEEDS_CARE = """
+(coalesce(w.value, w.fields)::text LIKE '%%"#N/A"%%'
+ OR length(coalesce(w.value, w.fields)::text) > 32000)
 """
 _OPEN_CLAIM = """
 INSERT INTO crm_sync.outbox_claim (
@@ -146,8 +145,7 @@ WITH due AS (
                OVER (ORDER BY w.write_id) AS bytes
     FROM (
         SELECT w.write_id, w.value, w.fields FROM crm_sync.outbox w WHERE {_OF_PORTION}
-        AND NOT (%(without_care)s
-                 AND coalesce(w.value, w.fields)::text LIKE '%%"#N/A"%%')
+        AND NOT (%(without_care)s AND {_NEEDS_CARE})
         AND NOT EXISTS (SELECT FROM crm_sync.outbox s WHERE s.state = 'sending'
                         AND s.object_name = w.object_name AND s.record_id = w.record_id)
         AND (w.external_id IS NULL OR NOT EXISTS (
@@ -364,21 +362,10 @@ def next_portion(
             is_uncertain=is_uncertain,
             is_alone=is_alone,
             due=0,
-            needs_care=False,
         )
         counted = connection.execute(_COUNT, {**_facts(portion), "limit": limit}).fetchone()
     assert counted is not None
-    return Portion(
-        lane=lane,
-        object_name=object_name,
-        operation=portion.operation,
-        external_id_field=key_field,
-        options=portion.options,
-        is_uncertain=is_uncertain,
-        is_alone=is_alone,
-        due=int(counted[0]),
-        needs_care=bool(counted[1]),
-    )
+    return replace(portion, due=int(counted[0]))
 
 
 def claim(
@@ -550,7 +537,6 @@ def open_claims(warehouse: Warehouse) -> list[Claim]:
                 is_uncertain=True,
                 is_alone=False,
                 due=0,
-                needs_care=False,
             ),
             transport,
             0,

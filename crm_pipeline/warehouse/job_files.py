@@ -157,8 +157,8 @@ def settle_job(
 ) -> Counter[str]:
     """Settle a claim by the results of its job; what neither result names was not looked at.
 
-    A record that needs a second look, because it carried several fields, or is somewhere else now,
-    goes back to be sent by itself.
+    A record that needs a second look goes back to be sent by single calls: it carried several
+    fields, is somewhere else now, or was refused over another one's fault.
     """
     # Kept, for a settlement that meets a newer value is made anew.
     results = {"applied": b"".join(applied), "refused": b"".join(refused)}
@@ -188,6 +188,7 @@ def settle_job(
                 " JOIN pg_temp.job_error e ON e.error = r.note"
                 " JOIN crm_sync.outbox o ON o.{key} = r.key"
                 " CROSS JOIN LATERAL (SELECT e.verdict IN ('gone', 'converted', 'duplicate')"
+                "   OR e.is_contagious"
                 "   OR (e.verdict = 'park' AND EXISTS (SELECT FROM crm_sync.outbox b"
                 "       WHERE b.claim_id = o.claim_id AND b.state = 'sending'"
                 "       AND b.{key} = o.{key} AND b.write_id <> o.write_id)) AS is_alone) a"
@@ -198,11 +199,13 @@ def settle_job(
             sql.SQL(
                 "INSERT INTO pg_temp.outbox_settled"
                 " SELECT o.write_id, 'retry', NULL, NULL::boolean, 'NOT_PROCESSED',"
-                " 'The job ended before it came to this record.', NULL, 0, false, false, false"
-                " FROM crm_sync.outbox o WHERE o.claim_id = {claim} AND o.state = 'sending'"
+                " 'The job ended before it came to this record.',"
+                " 'Look at Setup > Bulk Data Load Jobs in the CRM, then requeue.', {delay}, false,"
+                " true, false FROM crm_sync.outbox o"
+                " WHERE o.claim_id = {claim} AND o.state = 'sending'"
                 " AND NOT EXISTS (SELECT FROM pg_temp.outbox_settled s"
                 " WHERE s.write_id = o.write_id)"
-            ).format(**names)
+            ).format(**names, delay=sql.Literal(delay_seconds))
         )
 
     return settle_from(warehouse, lease, taken, fill, api_calls=api_calls)
@@ -263,7 +266,7 @@ def _judge(connection: psycopg.Connection, judge: Callable[[str], Outcome]) -> N
     """Give each error text its meaning, once."""
     connection.execute(
         "CREATE TEMPORARY TABLE job_error (error text, verdict text, code text, reason text,"
-        " remedy text) ON COMMIT DROP"
+        " remedy text, is_contagious boolean) ON COMMIT DROP"
     )
     errors = connection.execute("SELECT DISTINCT note FROM pg_temp.job_refused").fetchall()
     with (
@@ -273,5 +276,12 @@ def _judge(connection: psycopg.Connection, judge: Callable[[str], Outcome]) -> N
         for (error,) in errors:
             outcome = judge(str(error))
             copy.write_row(
-                (error, outcome.verdict.value, outcome.code, outcome.reason, outcome.remedy)
+                (
+                    error,
+                    outcome.verdict.value,
+                    outcome.code,
+                    outcome.reason,
+                    outcome.remedy,
+                    outcome.is_contagious,
+                )
             )

@@ -1,7 +1,8 @@
 """Finding the records over which the CRM fails, so that the others get through.
 
 A call that fails as a whole, because code in the CRM broke or would not even read it, may be the
-fault of one record out of 200. It is sent again in halves, and the failing half in halves again:
+fault of one record out of 200; so may one that refuses every record with the same broken code. It
+is sent again in halves, and the failing half in halves again:
 199 records get through with sixteen calls more. Sending twice is safe: every write is idempotent.
 
 Belongs here: the search. Does not belong here: what a failure of the CRM as a whole means
@@ -9,7 +10,7 @@ Belongs here: the search. Does not belong here: what a failure of the CRM as a w
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from crm_pipeline.errors import (
     CrmPipelineError,
@@ -59,32 +60,42 @@ def sift(rows: Sequence[WriteRow], send: Send) -> Sifted:
             continue
         calls += 1
         try:
-            found.answered.extend(zip(batch, send(batch), strict=True))
-            got_through = True
+            outcomes = send(batch)
         except ObjectUnavailable:
             raise
         except (FailedMidway, PermanentError) as error:
-            calls_in_vain += 1
             found.problem = error
-            if len(batch) == 1:
-                found.answered.append((batch[0], _blamed(error)))
-                continue
+            outcomes = tuple(_blamed(error) for _ in batch)
+        is_whole = all(outcome.is_contagious for outcome in outcomes)
+        calls_in_vain += is_whole
+        got_through = got_through or not is_whole
+        if is_whole and len(batch) > 1:
             middle = len(batch) // 2
             ahead += [batch[middle:], batch[:middle]]
-    is_believed = got_through or len(rows) == 1 or isinstance(found.problem, PermanentError)
-    return found if is_believed else Sifted([], list(rows), found.problem)
+        else:
+            found.answered.extend(zip(batch, outcomes, strict=True))
+        last = outcomes[0]
+    if got_through or len(rows) == 1:
+        return found
+    if isinstance(found.problem, FailedMidway):
+        return Sifted([], list(rows), found.problem)
+    # Every record alike is refused: that passes when somebody mends what is wrong with them all.
+    waiting = replace(last, verdict=Verdict.WAIT)
+    return Sifted([(row, waiting) for row in rows])
 
 
 def _blamed(error: CrmPipelineError) -> Outcome:
     if isinstance(error, FailedMidway):
         return Outcome(
             Verdict.RETRY,
+            is_contagious=True,
             code="FAILED_MIDWAY",
             reason="The CRM fails whenever this record is written.",
             remedy="Ask the administrator for the error of the trigger or flow, then requeue.",
         )
     return Outcome(
         Verdict.PARK,
+        is_contagious=True,
         code="REFUSED_WHOLE",
         reason=str(error),
         remedy="Mend what the reason names, then requeue.",

@@ -12,9 +12,6 @@ from crm_pipeline.model.objects import Transport
 from crm_pipeline.model.writeback import OnDuplicate, WriteRow
 from crm_pipeline.warehouse.delivery import Portion
 
-MOST_WRITES_BY_CALLS = 2_000
-"""Ten calls of 200. Beyond, a job is cheaper, and in a long queue also quicker."""
-
 MOST_WRITES_AT_ONCE = 2_000
 """What is claimed for single calls; between two claims urgent lanes overtake."""
 
@@ -27,8 +24,14 @@ class Choice:
     reason: str
 
 
-def choose(portion: Portion, able: WriteCapabilities) -> Choice:
-    """The transport for a portion, by what it costs and what it must be able to say."""
+def choose(portion: Portion, able: WriteCapabilities, *, most_by_calls: int) -> Choice:
+    """The transport for a portion, by what it costs and what it must be able to say.
+
+    Args:
+        portion: what goes next.
+        able: how much the CRM takes at once.
+        most_by_calls: so many go by single calls; beyond, a job is cheaper and quicker.
+    """
     calls = max(1, -(-portion.due // able.rows_per_call))
     plural = "call" if calls == 1 else "calls"
     few = f"REST: {portion.due:,} write-backs in about {calls} {plural}"
@@ -45,11 +48,11 @@ def choose(portion: Portion, able: WriteCapabilities) -> Choice:
         return Choice(
             Transport.REST, "REST: a job cannot be told how to treat duplicates or owners"
         )
-    if portion.due <= MOST_WRITES_BY_CALLS:
+    if portion.due <= most_by_calls:
         return Choice(Transport.REST, f"{few}; a job takes about {able.calls_per_job}")
     return Choice(
         Transport.BULK,
-        f"Bulk: more than {MOST_WRITES_BY_CALLS:,} write-backs; a job takes about"
+        f"Bulk: more than {most_by_calls:,} write-backs; a job takes about"
         f" {able.calls_per_job} calls whatever its size",
     )
 

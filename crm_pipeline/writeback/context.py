@@ -23,6 +23,7 @@ class WriteManners:
     """How patient we are.
 
     Attributes:
+        most_by_calls: so many write-backs go by single calls, ten of 200; more go by a job.
         retry_seconds: before the second try of a record that was refused for a passing reason;
             each further pause is twice as long.
         wait_seconds: the same for one that waits for a person or a process of the CRM's.
@@ -35,6 +36,7 @@ class WriteManners:
         clock: seconds that pass, from any beginning.
     """
 
+    most_by_calls: int = 2_000
     retry_seconds: float = 2.0
     wait_seconds: float = 900.0
     longest_pause_seconds: float = 6 * 3600.0

@@ -23,7 +23,7 @@ from crm_pipeline.warehouse.delivery import Portion, claim, next_portion, open_c
 from crm_pipeline.warehouse.lease import held_lease
 from crm_pipeline.warehouse.ledger import known_organization
 from crm_pipeline.writeback.budget import WriteBudget
-from crm_pipeline.writeback.choice import MOST_WRITES_AT_ONCE, MOST_WRITES_BY_CALLS, choose
+from crm_pipeline.writeback.choice import MOST_WRITES_AT_ONCE, choose
 from crm_pipeline.writeback.context import Report, WriteContext, WriteManners
 from crm_pipeline.writeback.jobs import go_on_with_job, send_by_job
 from crm_pipeline.writeback.sending import Sending
@@ -138,7 +138,7 @@ class _Round:
         context.lease.check()
         portion = next_portion(
             context.warehouse,
-            limit=MOST_WRITES_BY_CALLS + 1,
+            limit=context.manners.most_by_calls + 1,
             lowest_lane=min(lowest, self._affordable()),
             without=sorted(self.without),
         )
@@ -166,7 +166,7 @@ class _Round:
 
     def _deliver(self, portion: Portion, crm_object: CrmObject, *, only_calls: bool) -> bool:
         context = self.context
-        choice = choose(portion, context.able)
+        choice = choose(portion, context.able, most_by_calls=context.manners.most_by_calls)
         is_job = choice.transport is Transport.BULK and not only_calls
         taken = claim(
             context.warehouse,

@@ -8,10 +8,9 @@ CRM's requests (crm/).
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from crm_pipeline.crm.port import WriteJob
-from crm_pipeline.errors import CrmPipelineError, PermanentError, ReadExpired
+from crm_pipeline.errors import CrmPipelineError, ReadExpired
 from crm_pipeline.model.objects import CrmObject, ValueType
 from crm_pipeline.model.writeback import Operation, Outcome, Verdict
 from crm_pipeline.warehouse.delivery import Claim, note_job, release
@@ -63,11 +62,11 @@ def send_by_job(
     context.report("begun")
     try:
         job.upload(job_content(context.warehouse, taken, columns))
-    except PermanentError as error:
-        with suppress(CrmPipelineError):
-            release(context.warehouse, context.lease, taken, is_uncertain=True)
-        context.note(error)
+    except CrmPipelineError:
+        job.close()
+        release(context.warehouse, context.lease, taken, is_uncertain=False)
         raise
+    job.begin()
     context.report("uploaded")
     _finish(context, taken, job, columns, meanwhile=meanwhile, calls=calls)
 
@@ -81,10 +80,11 @@ def go_on_with_job(
     if columns is None or taken.job is None:
         release(context.warehouse, context.lease, taken, is_uncertain=True)
         return
+    job = context.connector.find_write_job(taken.job)
     try:
-        job = context.connector.find_write_job(taken.job)
         _finish(context, taken, job, columns, meanwhile=meanwhile, calls=calls)
     except ReadExpired:
+        job.close()
         release(context.warehouse, context.lease, taken, is_uncertain=True)
 
 

@@ -52,6 +52,8 @@ def writing_house(
             KEY_FIELD, "CRM Pipeline Key", "string", length=64, unique=True, external_id=True
         )
         org.add_field(name, key)
+    score = FieldDefinition("Lead_Score__c", "Lead Score", "double", precision=18, scale=2)
+    org.add_field("Contact", score)
     org.clock.advance(0)
     with running(org) as served:
         house = House(org, served, folder, database_url, monkeypatch)
@@ -150,7 +152,7 @@ def drain_installation(
     """The same for the installation that the environment describes."""
     installation = Installation.from_environment()
     settings = installation.settings
-    connector = installation.connector(settings)
+    connector = installation.write_connector(settings)
     try:
         drainer = Drain(
             settings, connector, installation.warehouse(), installation.switch.require, manners
@@ -180,12 +182,8 @@ def held_by(house: House, record_id: str, field: str, name: str = "Lead") -> Any
 
 
 def writes(house: House) -> int:
-    """Calls by which records were written since the ledger was cleared."""
-    return sum(
-        1
-        for entry in house.served.server.ledger.entries
-        if entry.method == "PATCH" and "/composite/sobjects" in entry.path
-    )
+    """Calls that wrote records, or tried to."""
+    return len(house.served.server.writes.requests())
 
 
 def assert_conserved(house: House) -> None:

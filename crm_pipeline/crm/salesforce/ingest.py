@@ -19,7 +19,7 @@ from crm_pipeline.crm.salesforce.failures import Concern
 from crm_pipeline.crm.salesforce.session import SalesforceSession, object_in
 from crm_pipeline.crm.salesforce.write_failures import bulk_outcome
 from crm_pipeline.crm.salesforce.writing import headers_of
-from crm_pipeline.errors import ReadExpired, TransientError
+from crm_pipeline.errors import PermanentError, ReadExpired, TransientError
 from crm_pipeline.model.objects import CrmObject
 from crm_pipeline.model.writeback import Operation, Outcome, WriteOptions
 
@@ -39,29 +39,34 @@ class IngestJob:
         self._path = f"{jobs_path}/{token}"
         self._concern = Concern("Bulk job", is_stored_result=True)
         self._state = "Open"
+        self._failed: object = None
         self.token = token
 
     def upload(self, content: Iterable[bytes]) -> None:
-        """Hand over the CSV, and let the job begin.
-
-        Both requests may be repeated: an upload replaces nothing that was begun, and a job begins
-        once.
-        """
+        """Hand over the CSV. A job takes one upload, so a failed one leaves a job for the bin."""
         self._session.request(
             "PUT",
             f"{self._path}/batches",
             data=b"".join(content),
             headers={"Content-Type": "text/csv; charset=UTF-8"},
-            repeatable=True,
+            repeatable=False,
             concern=self._concern,
         )
-        self._session.request(
-            "PATCH",
-            self._path,
-            json={"state": "UploadComplete"},
-            repeatable=True,
-            concern=self._concern,
-        )
+
+    def begin(self) -> None:
+        """Let it work. Said twice, because no answer came, the second time is refused."""
+        try:
+            self._session.request(
+                "PATCH",
+                self._path,
+                json={"state": "UploadComplete"},
+                repeatable=True,
+                concern=self._concern,
+            )
+        except PermanentError:
+            if self._look() == "Open":
+                raise
+        self._state = "UploadComplete"
 
     def has_ended(self) -> bool:
         """Look at the job once.
@@ -69,10 +74,8 @@ class IngestJob:
         Raises:
             ReadExpired: it is gone, or waits for records for ever.
         """
-        job = self._session.get_object(self._path, "state", concern=self._concern)
-        self._state = str(job["state"])
-        if self._state == "Open":
-            raise ReadExpired("A Bulk job was begun and never got its records.")
+        if self._look() == "Open":
+            raise ReadExpired("A Bulk job was made and never begun.")
         return self._state in _ENDED
 
     def applied(self) -> Iterator[bytes]:
@@ -80,7 +83,9 @@ class IngestJob:
         return self._results("successfulResults")
 
     def refused(self) -> Iterator[bytes]:
-        """The records that were not, each with its error."""
+        """The records that were not, each with its error; asked for only if there are any."""
+        if self._state == "JobComplete" and self._failed == 0:
+            return iter(())
         return self._results("failedResults")
 
     def outcome_of(self, error: str) -> Outcome:
@@ -90,6 +95,11 @@ class IngestJob:
     def close(self) -> None:
         """Delete the job: its results hold records."""
         delete_job(self._session, self._path, is_running=self._state not in _ENDED)
+
+    def _look(self) -> str:
+        job = self._session.get_object(self._path, "state", concern=self._concern)
+        self._state, self._failed = str(job["state"]), job.get("numberRecordsFailed")
+        return self._state
 
     def _results(self, which: str) -> Iterator[bytes]:
         patience = self._session.manners.read_seconds

@@ -19,11 +19,16 @@ from crm_pipeline.model.writeback import Outcome, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a status code means: the verdict, the reason in our words, what to do."""
+    """What a status code means: the verdict, the reason in our words, what to do.
+
+    `is_contagious`: an exception in a trigger takes the whole call back, and every record of it is
+    refused with the code.
+    """
 
     verdict: Verdict
     reason: str
     remedy: str = ""
+    is_contagious: bool = False
 
 
 _LOOK = "Look at the record in Salesforce, then requeue."
@@ -178,12 +183,19 @@ MEANINGS: Mapping[str, Meaning] = {
         Verdict.PARK,
         "A trigger in Salesforce failed on the record, or the object cannot be written.",
         "Ask the administrator for the trigger's error, mend it, then requeue.",
+        is_contagious=True,
     ),
     "CANNOT_EXECUTE_FLOW_TRIGGER": Meaning(
-        Verdict.PARK, "A flow failed on the record.", "Mend the flow, then requeue."
+        Verdict.PARK,
+        "A flow failed on the record.",
+        "Mend the flow, then requeue.",
+        is_contagious=True,
     ),
     "APEX_ERROR": Meaning(
-        Verdict.PARK, "Code in Salesforce failed on the record.", "Mend it, then requeue."
+        Verdict.PARK,
+        "Code in Salesforce failed on the record.",
+        "Mend it, then requeue.",
+        is_contagious=True,
     ),
     "MISSING_ARGUMENT": Meaning(Verdict.PARK, "The id is missing.", "Report it: it is our bug."),
 }
@@ -215,6 +227,7 @@ def refused_row(
         remedy=meaning.remedy,
         fields=tuple(name for name in fields if name),
         matches=tuple(matches),
+        is_contagious=meaning.is_contagious,
     )
 
 
