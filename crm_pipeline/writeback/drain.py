@@ -20,7 +20,7 @@ from crm_pipeline.model.writeback import Lane, Operation, WriteState
 from crm_pipeline.warehouse import outbox_desk
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.delivery import Portion, claim, next_portion, open_claims, release
-from crm_pipeline.warehouse.lease import held_lease
+from crm_pipeline.warehouse.lease import WRITE_BACK_LEASE, held_lease
 from crm_pipeline.warehouse.ledger import known_organization
 from crm_pipeline.writeback.budget import WriteBudget
 from crm_pipeline.writeback.choice import MOST_WRITES_AT_ONCE, choose
@@ -28,7 +28,6 @@ from crm_pipeline.writeback.context import Report, WriteContext, WriteManners
 from crm_pipeline.writeback.jobs import go_on_with_job, send_by_job
 from crm_pipeline.writeback.sending import Sending
 
-LEASE_NAME = "write_back"
 _MOST_BYTES_BY_CALLS = 32 * 1024**2
 
 
@@ -81,7 +80,9 @@ class Drain:
         self._require_on()
         with (
             self.warehouse.reusing_connections(),
-            held_lease(self.warehouse, LEASE_NAME, owner=run_id, mode=SyncMode.WRITE_BACK) as lease,
+            held_lease(
+                self.warehouse, WRITE_BACK_LEASE, owner=run_id, mode=SyncMode.WRITE_BACK
+            ) as lease,
         ):
             context = WriteContext(
                 self.settings,

@@ -15,8 +15,7 @@ from crm_pipeline.model.writeback import Lane
 from crm_pipeline.sandbox.salesforce.faults import Fault, RowFault
 from crm_pipeline.sandbox.salesforce.rule_kinds import Poison
 from crm_pipeline.warehouse.connection import Warehouse
-from crm_pipeline.warehouse.lease import held_lease
-from crm_pipeline.writeback.drain import LEASE_NAME
+from crm_pipeline.warehouse.lease import WRITE_BACK_LEASE, held_lease
 from crm_pipeline_tests.cases.victims import in_own_process
 from crm_pipeline_tests.cases.writing import (
     SLOW_RETRIES,
@@ -198,7 +197,7 @@ def test_g10_writing_has_a_switch_of_its_own(writing: House) -> None:
 def test_h13_there_is_one_drainer_at_a_time(writing: House) -> None:
     warehouse = Warehouse(writing.database_url)
     with (
-        held_lease(warehouse, LEASE_NAME, owner="another", mode=SyncMode.WRITE_BACK),
+        held_lease(warehouse, WRITE_BACK_LEASE, owner="another", mode=SyncMode.WRITE_BACK),
         pytest.raises(LeaseBusy),
     ):
         drain(writing)
