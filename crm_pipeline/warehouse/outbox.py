@@ -9,7 +9,8 @@ people do with rows by command (outbox_desk.py).
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from decimal import Decimal
 
@@ -179,7 +180,7 @@ def enqueue(connection: psycopg.Connection, intents: Iterable[Intent]) -> Enqueu
     create or upsert is one row. A transaction that enqueues more than once should do so for the
     same records in the same order as others do, or PostgreSQL may have to end a deadlock.
     """
-    with connection.transaction():
+    with _within_the_callers(connection):
         _begin(connection)
         names = sql.SQL(", ").join(map(sql.Identifier, _COLUMNS))
         statement = sql.SQL("COPY pg_temp.outbox_staged ({}) FROM STDIN").format(names)
@@ -209,7 +210,7 @@ def enqueue_from(
     Raises:
         UsageError: the query lacks a column, or has one that means nothing.
     """
-    with connection.transaction():
+    with _within_the_callers(connection):
         _begin(connection)
         inner = sql.SQL("SELECT * FROM ({}) q").format(query)
         described = connection.execute(sql.SQL("{} LIMIT 0").format(inner), parameters).description
@@ -228,6 +229,16 @@ def enqueue_from(
             parameters,
         )
         return _take(connection)
+
+
+@contextmanager
+def _within_the_callers(connection: psycopg.Connection) -> Iterator[None]:
+    """A savepoint of the caller's transaction; only in autocommit, a transaction of our own."""
+    if not connection.autocommit:
+        # A block around nothing would commit at its end: let the transaction begin before it.
+        connection.execute("SELECT")
+    with connection.transaction():
+        yield
 
 
 def _begin(connection: psycopg.Connection) -> None:

@@ -132,7 +132,7 @@ def test_h27_two_who_enqueue_for_one_field_at_once_leave_one_value_waiting(
         enqueue(first, [update(lead, Lead_Score__c=1)])
         rival = threading.Thread(target=wish, args=(writing, update(lead, Lead_Score__c=2)))
         rival.start()
-        while not _somebody_waits(writing):
+        while rival.is_alive() and not _somebody_waits(writing):
             pass
         first.commit()
         rival.join()
