@@ -10,10 +10,14 @@ import pytest
 from psycopg import sql
 
 from crm_pipeline.errors import UsageError
-from crm_pipeline.model.writeback import Enqueued
+from crm_pipeline.model.writeback import Enqueued, Lane
+from crm_pipeline.sync.assembly import Installation
+from crm_pipeline.sync.forget import forget_person
 from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.erasure import Person
 from crm_pipeline.warehouse.outbox import enqueue, enqueue_from
 from crm_pipeline.warehouse.outbox_desk import Chosen, dismiss, requeue
+from crm_pipeline.warehouse.retention import prune_outbox
 from crm_pipeline_tests.cases.writing import (
     assert_conserved,
     codes,
@@ -229,3 +233,47 @@ def test_h23_a_value_that_the_crm_keeps_changing_back_is_written_three_times(
     assert written == [1, 1, 1, 0, 0]
     assert set(codes(writing)) == {"CHANGED_BACK"}
     assert_conserved(writing)
+
+
+def test_h27_the_retention_keeps_the_newest_value_of_a_field_and_what_waits_for_a_person(
+    writing: House,
+) -> None:
+    lead, other, *_ = ids(writing)
+    for score in (1, 2):
+        wish(writing, update(lead, Lead_Score__c=score))
+        drain(writing)
+    wish(writing, update(other, Email="no address"))
+    drain(writing)
+    assert prune_outbox(Warehouse(writing.database_url), days=0) == 1
+    assert writing.query("SELECT state, value FROM crm_sync.outbox ORDER BY write_id") == [
+        ("applied", 2),
+        ("parked", "no address"),
+    ]
+
+
+def test_s17_h27_a_forgotten_person_leaves_no_write_back_but_an_opt_out_that_is_on_its_way(
+    writing: House,
+) -> None:
+    lead, other, *_ = ids(writing)
+    wish(writing, update(lead, Company="Hers"), update(other, Company="Another's"))
+    drain(writing)
+    wish(writing, update(lead, Lane.CONSENT, HasOptedOutOfEmail=True))
+    settings = Installation.from_environment().settings
+    person = Person(address="l0@example.com")
+    found = forget_person(Warehouse(writing.database_url), settings, person)
+    assert ("outbox", 1) in [(trace.table, trace.rows) for trace in found.traces]
+    left = writing.query("SELECT record_id, field FROM crm_sync.outbox ORDER BY write_id")
+    assert left == [(other, "Company"), (lead, "HasOptedOutOfEmail")]
+
+
+def test_analysts_see_what_became_of_write_backs_and_no_value(writing: House) -> None:
+    wish(writing, update(ids(writing)[0], Email="no address"))
+    drain(writing)
+    columns = {
+        name
+        for (name,) in writing.query(
+            "SELECT attname FROM pg_attribute WHERE attrelid = 'crm_sync.write_back_log'::regclass"
+        )
+    }
+    assert not {"value", "fields", "before", "idempotency_key", "external_id"} & columns
+    assert "no address" not in str(writing.query("SELECT * FROM crm_sync.write_back_log"))

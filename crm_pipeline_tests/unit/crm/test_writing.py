@@ -1,6 +1,7 @@
 """What is sent to Salesforce, and what its answers mean, without an org."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 
@@ -13,8 +14,8 @@ from crm_pipeline.model.objects import CrmField, CrmObject, ValueType
 from crm_pipeline.model.writeback import OnDuplicate, Operation, Value, Verdict, WriteOptions
 
 
-def a_field(value_type: ValueType, **facts: int) -> CrmField:
-    return CrmField("F__c", "F", value_type, "native", **facts)
+def a_field(value_type: ValueType, scale: int = 0) -> CrmField:
+    return CrmField("F__c", "F", value_type, "native", scale=scale)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +125,9 @@ def test_fields_that_describe_keeps_from_us_are_refused_before_anything_is_sent(
 
 
 def test_h3_a_key_field_must_be_a_unique_external_id() -> None:
-    def key(**facts: bool) -> CrmObject:
-        field = CrmField("K__c", "K", ValueType.TEXT, "string", **facts)
+    def key(*, is_unique: bool = False, is_external_id: bool = False) -> CrmObject:
+        field = CrmField("K__c", "K", ValueType.TEXT, "string")
+        field = replace(field, is_unique=is_unique, is_external_id=is_external_id)
         return CrmObject("Lead", "Lead", {"K__c": field})
 
     assert key_refusal(key(is_unique=True, is_external_id=True), "K__c") is None

@@ -144,7 +144,7 @@ CREATE TRIGGER keep_all BEFORE TRUNCATE ON crm_sync.outbox
 
 CREATE VIEW crm_sync.write_back_log AS
 SELECT o.write_id,
-       CASE WHEN o.is_dismissed THEN 'dismissed' ELSE o.state END AS state,
+       CASE WHEN o.is_dismissed AND o.state = 'parked' THEN 'dismissed' ELSE o.state END AS state,
        o.origin,
        o.batch,
        CASE o.lane WHEN 0 THEN 'consent' WHEN 1 THEN 'action' WHEN 2 THEN 'touch'
