@@ -68,6 +68,17 @@ def test_all_or_none_takes_everything_back(client: Client, noon_org: SandboxOrg)
     assert outcomes == ["ROLLED_BACK", "REQUIRED_FIELD_MISSING"]
 
 
+def test_an_apex_failure_fails_its_own_part_only(client: Client, noon_org: SandboxOrg) -> None:
+    client.sandbox("rule", kind="poison", object="Lead", condition="City = 'x'", scope="request")
+    lead = {**ACCOUNT, "url": f"{DATA}/sobjects/Lead", "referenceId": "lead"}
+    poisoned = {**lead, "body": {**LEAD, "City": "x"}}
+    answers = composite(client, ACCOUNT, poisoned)
+    assert [one["httpStatusCode"] for one in answers] == [201, 500]
+    assert (noon_org.count("Account"), noon_org.count("Lead")) == (1, 0)
+    outcomes = [row["outcome"] for one in client.writes()["requests"] for row in one["rows"]]
+    assert outcomes == ["OK", "UNKNOWN_EXCEPTION"]
+
+
 def test_a_composite_request_has_limits(client: Client) -> None:
     many = [{**ACCOUNT, "referenceId": f"a{place}"} for place in range(26)]
     for given in (many, [ACCOUNT, ACCOUNT], [{"method": "GET", "url": DATA}], []):
@@ -122,6 +133,16 @@ def test_an_external_id_that_several_records_have_is_answered_with_their_address
     [row] = client.call("PATCH", "/composite/sobjects/Lead/Loose__c", rows).json()
     assert row["errors"][0]["statusCode"] == "DUPLICATE_EXTERNAL_ID"
     assert noon_org.query("SELECT Id FROM Lead WHERE City = 'Bonn'") == []
+
+
+def test_a_key_in_an_address_that_ends_like_a_file_is_not_found(client: Client) -> None:
+    path = "/sobjects/Lead/External_Key__c/doe@acme.inc"
+    assert client.call("PATCH", path, LEAD).status_code == 404
+    record = {"attributes": {"type": "Lead"}, "External_Key__c": "doe@acme.inc", **LEAD}
+    [row] = client.call(
+        "PATCH", "/composite/sobjects/Lead/External_Key__c", {"records": [record]}
+    ).json()
+    assert row["success"] is True
 
 
 def test_a_collection_may_not_name_an_external_id_twice(client: Client) -> None:

@@ -97,22 +97,21 @@ def test_a_failed_row_of_an_update_names_its_record(client: Client, noon_org: Sa
     assert failed[:2] == [lead, "ENTITY_IS_DELETED:entity is deleted:--"]
 
 
-WHOLE_FAILURES = (
-    ("LastName,Nope\nDoe,1\n", {}, "InvalidBatch : Field name not found : Nope"),
+WHOLE_FAILURES: tuple[tuple[str, str], ...] = (
+    ("LastName,Nope\nDoe,1\n", "InvalidBatch : Field name not found : Nope"),
     (
         "LastName,Company\r\nDoe,Acme\r\n",
-        {},
         "ClientInputError : LineEnding is invalid on user data. Current LineEnding setting is LF",
     ),
-    ("LastName,Company\nDoe\n", {}, "InvalidBatch : Number of fields in row"),
+    ("LastName,Company\nDoe\n", "InvalidBatch : Number of fields in row"),
 )
 
 
-@pytest.mark.parametrize(("content", "facts", "message"), WHOLE_FAILURES)
+@pytest.mark.parametrize(("content", "message"), WHOLE_FAILURES)
 def test_a_file_that_cannot_be_read_fails_the_job_and_writes_nothing(
-    client: Client, noon_org: SandboxOrg, content: str, facts: dict[str, str], message: str
+    client: Client, noon_org: SandboxOrg, content: str, message: str
 ) -> None:
-    done = client.ingested("insert", content, **facts)
+    done = client.ingested("insert", content)
     assert (done["state"], done["numberRecordsProcessed"]) == ("Failed", 0)
     assert done["errorMessage"].startswith(message)
     assert noon_org.count("Lead") == 0

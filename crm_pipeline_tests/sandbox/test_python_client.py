@@ -89,6 +89,44 @@ def test_its_bulk_client_reads_every_page(salesforce: Salesforce, served: Runnin
     assert sum(page.count("Paged") for page in pages) == 30
 
 
+def test_its_bulk_client_writes(salesforce: Salesforce, served: RunningOrg) -> None:
+    bulk = salesforce.bulk2.Lead
+    keys = [f"b{place}" for place in range(30)]
+    rows = [{**LEAD, "External_Key__c": key, "City": "Bonn"} for key in keys]
+    [result] = bulk.insert(records=rows, wait=0.01)
+    assert (result["numberRecordsProcessed"], result["numberRecordsFailed"]) == (30, 0)
+    good = bulk.get_successful_records(result["job_id"])
+    assert good.startswith('"sf__Id","sf__Created"')
+    lead = served.org.query("SELECT Id FROM Lead WHERE External_Key__c = 'b0'")[0]["Id"]
+    bulk.update(records=[{"Id": lead, "City": "Ulm"}], wait=0.01)
+    upserts = [{**row, "City": "Jena"} for row in rows[1:]] + [{"External_Key__c": "new"}]
+    [result] = bulk.upsert(records=upserts, external_id_field="External_Key__c", wait=0.01)
+    assert result["numberRecordsFailed"] == 1
+    assert "REQUIRED_FIELD_MISSING" in bulk.get_failed_records(result["job_id"])
+    cities = served.org.query("SELECT City FROM Lead WHERE External_Key__c LIKE 'b%'")
+    assert sorted({row["City"] for row in cities}) == ["Jena", "Ulm"]
+    [gone] = bulk.delete(records=[{"Id": lead}], wait=0.01)
+    assert gone["numberRecordsFailed"] == 0
+    assert bulk.get_unprocessed_records(gone["job_id"]) == '"Id"\n'
+
+
+def test_it_makes_a_field_and_calls_composite(salesforce: Salesforce) -> None:
+    metadata = {"label": "Visits", "type": "Number", "precision": 18, "scale": 0}
+    body = {"FullName": "Lead.Visits__c", "Metadata": metadata}
+    made = salesforce.toolingexecute("sobjects/CustomField", method="POST", data=body)
+    assert made["success"] is True
+    part = {
+        "method": "POST",
+        "url": "/services/data/v60.0/sobjects/Lead",
+        "referenceId": "lead",
+        "body": LEAD,
+    }
+    answer = salesforce.restful(
+        "composite", method="POST", json={"compositeRequest": [part], "allOrNone": True}
+    )
+    assert answer["compositeResponse"][0]["httpStatusCode"] == 201
+
+
 def test_it_understands_our_refusals(salesforce: Salesforce, served: RunningOrg) -> None:
     with pytest.raises(SalesforceMalformedRequest, match="INVALID_FIELD"):
         salesforce.query("SELECT Nope FROM Lead")

@@ -1,5 +1,6 @@
 """Custom fields made over the Tooling API: who sees them, which names are taken, what is told."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ NUMBER = {"label": "Score", "type": "Number", "precision": 18, "scale": 2}
 FIELDS = "/tooling/sobjects/CustomField"
 
 
-def made(client: Client, full_name: str = "Lead.Score__c", **metadata: Any) -> Any:
-    body = {"FullName": full_name, "Metadata": {**NUMBER, **metadata}}
+def made(client: Client, name: str = "Lead.Score__c", **metadata: Any) -> Any:
+    body = {"FullName": name, "Metadata": {**NUMBER, **metadata}}
     return client.call("POST", FIELDS, body)
 
 
@@ -101,7 +102,7 @@ def test_a_name_is_taken_whatever_the_type_and_for_fifteen_days_after_deletion(
 ) -> None:
     field = made(client).json()["id"]
     lead = noon_org.create("Lead", {**LEAD, "Score__c": 7})
-    other = {"precision": None, "scale": None}
+    other: dict[str, Any] = {"precision": None, "scale": None}
     again = made(client, "Lead.score__c", type="DateTime", **other).json()[0]
     assert (again["errorCode"], again["message"]) == (
         "DUPLICATE_DEVELOPER_NAME",
@@ -226,6 +227,19 @@ def test_long_answers_of_the_tables_come_in_pages(client: Client) -> None:
         "SELECT QualifiedApiName FROM FieldDefinition", batch=200, path="/tooling/query"
     )
     assert len(rows) > 250
+
+
+def test_a_kept_org_still_knows_its_fields_and_who_may_see_them(tmp_path: Path) -> None:
+    org = SandboxOrg(tmp_path / "org.sqlite")
+    field = org.custom_fields.create("Lead.Score__c", NUMBER)
+    org.close()
+    again = SandboxOrg(tmp_path / "org.sqlite")
+    assert again.custom_fields.id_of("Lead", "Score__c") == field
+    assert again.catalogue.object("Lead").field("Score__c") is not None
+    assert again.catalogue.visible("Lead").field("Score__c") is None
+    again.show_field("Lead", "Score__c")
+    assert again.catalogue.visible("Lead").field("Score__c") is not None
+    again.close()
 
 
 def test_metadata_can_be_changed(client: Client) -> None:

@@ -7,8 +7,15 @@ import pytest
 import requests
 
 from crm_pipeline.sandbox.salesforce.custom_objects import custom_object
-from crm_pipeline.sandbox.salesforce.faults import Fault
+from crm_pipeline.sandbox.salesforce.faults import OUTCOME_UNKNOWN, Fault, RowFault
 from crm_pipeline.sandbox.salesforce.org import SandboxOrg
+from crm_pipeline.sandbox.salesforce.rule_kinds import (
+    ApprovalLock,
+    Automation,
+    Duplicate,
+    Poison,
+    Validation,
+)
 from crm_pipeline.sandbox.salesforce.running import RunningOrg
 from crm_pipeline.sandbox.salesforce.schema import FieldDefinition
 
@@ -42,7 +49,14 @@ def test_every_row_works_in_python(served: RunningOrg, lead: str) -> None:
         "served": served,
         "faults": served.server.faults,
         "lead": lead,
+        "ApprovalLock": ApprovalLock,
+        "Automation": Automation,
+        "Duplicate": Duplicate,
         "Fault": Fault,
+        "OUTCOME_UNKNOWN": OUTCOME_UNKNOWN,
+        "Poison": Poison,
+        "RowFault": RowFault,
+        "Validation": Validation,
         "FieldDefinition": FieldDefinition,
         "custom_object": custom_object,
     }

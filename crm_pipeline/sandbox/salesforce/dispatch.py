@@ -41,6 +41,7 @@ class Dispatcher:
         url = urlsplit(request.url)
         path = url.path if url.path.startswith("/") else f"{_PREFIX}{url.path}"
         version, _, rest = path.removeprefix(_PREFIX).partition("/")
+        first = len(call.trail)
         within = f"/{unquote(rest)}".rstrip("/")
         try:
             for pattern, _, convertors, handlers in self._routes:
@@ -71,7 +72,8 @@ class Dispatcher:
                 )
                 return handler(inner)
             raise not_found()
-        except RequestFails:
-            raise
         except OrgError as error:
+            if isinstance(error, RequestFails):
+                for request_inside in call.trail[first:]:
+                    request_inside.roll_back()
             return refusal(error)

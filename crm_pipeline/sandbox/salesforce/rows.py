@@ -18,6 +18,7 @@ from crm_pipeline.sandbox.salesforce.soql_compiler import compile_soql
 from crm_pipeline.sandbox.salesforce.writable import known, matching
 
 Row = dict[str, Any]
+_LIKE_A_FILE = ".inc"  # Salesforce takes the end of such an address for a file's
 
 
 def create(call: Call) -> Response:
@@ -92,6 +93,8 @@ def by_key(call: Call) -> Response:
     """GET, PATCH, POST, DELETE of /sobjects/X/<external id field>/<value>."""
     definition = known(call.org, str(call.parts["object"]))
     key, value = str(call.parts["field"]), str(call.parts["value"])
+    if value.lower().endswith(_LIKE_A_FILE):
+        raise not_found()
     if call.method in {"PATCH", "POST"}:
         return _upserted(call, definition, key, value)
     found = matching(call.org, definition, key, value)

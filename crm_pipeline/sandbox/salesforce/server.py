@@ -105,6 +105,8 @@ _DATA_ROUTES: tuple[tuple[str, Handlers], ...] = (
     ("/jobs/ingest/{job}/successfulResults", {"GET": ingest_calls.successful}),
     ("/jobs/ingest/{job}/failedResults", {"GET": ingest_calls.failed}),
     ("/jobs/ingest/{job}/unprocessedrecords", {"GET": ingest_calls.unprocessed}),
+    # Salesforce does not look at the case, and clients write both.
+    ("/jobs/ingest/{job}/unprocessedRecords", {"GET": ingest_calls.unprocessed}),
     ("/tooling/query", {"GET": tooling.query}),
     ("/tooling/query/{locator}", {"GET": tooling.query_more}),
     ("/tooling/sobjects/CustomField", {"POST": tooling.create}),
