@@ -16,6 +16,7 @@ from crm_pipeline.defs.crm_objects import build_crm_objects
 from crm_pipeline.defs.dbt_project import find_project
 from crm_pipeline.defs.housekeeping import build_housekeeping
 from crm_pipeline.defs.jobs import build_jobs
+from crm_pipeline.defs.marketing_events import build_marketing_events
 from crm_pipeline.defs.marketing_models import build_marketing_models
 from crm_pipeline.defs.partitions import build_hourly_windows
 from crm_pipeline.defs.reference_data import build_reference_data
@@ -42,6 +43,7 @@ def build_definitions(
         dg.Definitions(resources=resources or build_resources()),
         build_crm_objects(settings, windows),
         build_reference_data(settings),
+        build_marketing_events(settings),
         _marketing(settings, home),
         build_checks(settings),
         build_jobs(settings),

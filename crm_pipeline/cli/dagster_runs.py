@@ -55,8 +55,14 @@ def sync_record() -> dg.JobDefinition:
     return definitions().resolve_job_def("sync_record")
 
 
+def load_events() -> dg.JobDefinition:
+    """The job of that name."""
+    return definitions().resolve_job_def("load_events")
+
+
 _JOBS: dict[str, Callable[[], dg.JobDefinition]] = {
-    job.__name__: job for job in (full_sync, differential_sync, reconcile, refresh, sync_record)
+    job.__name__: job
+    for job in (full_sync, differential_sync, reconcile, refresh, sync_record, load_events)
 }
 
 

@@ -6,8 +6,10 @@ Belongs here: the story that the demo tells, in its order. Does not belong here:
 
 import os
 import shutil
+import sys
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +17,10 @@ import typer
 from rich.console import Console
 
 from crm_pipeline.cli.console import stdout
+from crm_pipeline.cli.demo_events import readers, write_history
 from crm_pipeline.cli.demo_org import DemoOrg, enter_demo, start_org, wait_for_org
 from crm_pipeline.cli.services import require_loopback
-from crm_pipeline.cli.supervisor import Supervisor, supervised
+from crm_pipeline.cli.supervisor import Service, Supervisor, supervised
 from crm_pipeline.cli.up import Port, bring_up_dagster, bring_up_database, watch
 from crm_pipeline.errors import UsageError
 from crm_pipeline.warehouse import ledger
@@ -38,6 +41,8 @@ OBJECTS = (
     "Event_Registration__c",
 )
 LIVE_SECONDS = 5.0
+EVENT_SECONDS = 20.0
+EVENTS_FOLDER = "events"
 _IN_THE_BIN = 12
 _HOME = Path(".crm_pipeline") / "demo"
 _ONCE = "once"
@@ -152,7 +157,9 @@ def set_stage(
     if not environment.config_file.exists():
         connector = make_connector(crm, environment)
         try:
-            fields = write_settings(connector, OBJECTS, environment.config_file, crm.api_version)
+            fields = write_settings(
+                connector, OBJECTS, environment.config_file, crm.api_version, EVENTS_FOLDER
+            )
         finally:
             connector.close()
         story.tell(
@@ -180,6 +187,26 @@ def full_sync(stage: Stage, story: Story, objects: tuple[str, ...] = ()) -> None
     report.require_success()
 
 
+def write_past_events(stage: Stage, story: Story) -> None:
+    """Three months of what people of the org did, unless an earlier demo has written them."""
+    if stage.installation.settings.events.folder is None:
+        return
+    files = write_history(
+        events_folder(stage), readers(stage.installation.warehouse()), datetime.now(UTC)
+    )
+    if files:
+        story.tell(
+            f"Wrote {len(files)} files of marketing events into {_near(events_folder(stage))}."
+        )
+
+
+def events_folder(stage: Stage) -> Path:
+    """Where the demo's settings file says that files of events are."""
+    folder = stage.installation.environment.home / EVENTS_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _stay(supervisor: Supervisor, stage: Stage, story: Story, port: int) -> None:
     environment = stage.installation.environment
     host = require_loopback("127.0.0.1", allow_remote=False)
@@ -188,7 +215,11 @@ def _stay(supervisor: Supervisor, stage: Stage, story: Story, port: int) -> None
         full_sync(stage, story, due)
     else:
         story.tell("The tables are there from an earlier demo: going on with them.")
+    write_past_events(stage, story)
     services = bring_up_dagster(environment, supervisor, story.console, host=host, port=port)
+    command = [sys.executable, "-m", "crm_pipeline.cli.demo_events"]
+    command += ["--folder", str(events_folder(stage)), "--seconds", str(EVENT_SECONDS)]
+    supervisor.start(Service("marketing events", command))
     story.tell(f"The Dagster UI is at {services.address}")
     _point_out(stage, story, services.address)
     watch(environment, supervisor, services, story.console)
@@ -206,9 +237,11 @@ def _point_out(stage: Stage, story: Story, address: str) -> None:
     port = server.url().rpartition(":")[2].partition("/")[0]
     name = "crm_pipeline"
     story.console.print(
-        f"\nIn the org, records change every {LIVE_SECONDS:.0f} seconds. What to look at:\n"
+        f"\nIn the org, records change every {LIVE_SECONDS:.0f} seconds, and every "
+        f"{EVENT_SECONDS:.0f} its people visit, open and click. What to look at:\n"
         f"  {address}/jobs               full_sync: Materialize all, or its arrow\n"
         f"  {address}/automation         differential_schedule: on, every hour\n"
+        f"  {address}/jobs/load_events   files of marketing events, loaded as they come\n"
         f"  {address}/assets             one asset per table; press Materialize to read changes\n"
         f"  {_near(home / 'crm_sync.yaml')}   the settings; the UI follows when you save them\n"
         "Query the tables:\n"

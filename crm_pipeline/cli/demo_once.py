@@ -10,9 +10,11 @@ from functools import partial
 from crm_pipeline.cli import dagster_runs, outcomes, schedule_tick
 from crm_pipeline.cli.console import table_of
 from crm_pipeline.cli.dagster_home import prepare_dagster_home
-from crm_pipeline.cli.demo import Stage, Story, full_sync
+from crm_pipeline.cli.demo import Stage, Story, full_sync, write_past_events
+from crm_pipeline.cli.progress import console_on_a_copy
 from crm_pipeline.cli.services import dagster_services
 from crm_pipeline.cli.supervisor import Supervisor
+from crm_pipeline.cli.sync import run_job
 from crm_pipeline.errors import PermanentError
 
 EDITS = {"updates": 137, "inserts": 40, "deletes": 9, "undeletes": 2}
@@ -35,6 +37,7 @@ def run_once(supervisor: Supervisor, stage: Stage, story: Story) -> None:
     services = dagster_services(home, host="127.0.0.1", port=3000)
     supervisor.start(services.code_server)
     full_sync(stage, story)
+    _load_events(stage, story)
     story.tell(f"In the org: {', '.join(f'{n} {what}' for what, n in EDITS.items())}.")
     stage.org.edit(**EDITS)
     supervisor.wait_until(services.has_code, what="The code server")
@@ -59,6 +62,34 @@ def run_once(supervisor: Supervisor, stage: Stage, story: Story) -> None:
     report.show(story.console)
     report.require_success()
     _prove(stage, story)
+
+
+def _load_events(stage: Stage, story: Story) -> None:
+    """Run the Dagster job load_events here, and tell what it loaded."""
+    write_past_events(stage, story)
+    installation = stage.installation
+    report = run_job(
+        installation,
+        "load_events",
+        lambda _: ({}, {}),
+        console=console_on_a_copy(),
+        expected_objects=(),
+    )
+    report.require_success()
+    with installation.warehouse().connect() as connection:
+        row = connection.execute(
+            "SELECT count(*), coalesce(sum(loaded), 0), coalesce(sum(rejected), 0),"
+            " (SELECT count(*) FROM events.consent_ledger)"
+            " FROM events.event_file WHERE run_id = %s",
+            [report.run_id],
+        ).fetchone()
+    files, loaded, rejected, consent = row or (0, 0, 0, 0)
+    story.tell(
+        f"Marketing events: the Dagster job load_events loaded {loaded:,} from {files} files and "
+        f"rejected {rejected:,} rows; {consent:,} ended consent."
+    )
+    if rejected or not loaded:
+        raise PermanentError("The demo's own marketing events were not all loaded.")
 
 
 def _follow(tick: schedule_tick.MissedTick, supervisor: Supervisor) -> tuple[str, bool]:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from crm_pipeline.sync.assembly import Installation
 
 OUT_OF_REACH = (
-    "Out of reach of this command: the CRM itself; backups, replicas and PostgreSQL's own files "
-    "until they are written over; Dagster's history, which holds record ids and first letters."
+    "Out of reach of this command: the CRM itself; files of events, which bring the person back "
+    "when they are read again; backups, replicas and PostgreSQL's own files until they are written "
+    "over; Dagster's history, which holds record ids and first letters."
 )
 
 
@@ -53,8 +54,8 @@ def forget(
     """Remove everything here that tells of one person, after showing what that is.
 
     Rows of the typed tables and marts, tombstones, former versions, rejected records, half-read
-    syncs. Asks the CRM whether it still holds the person: the next sync would bring back what it
-    holds.
+    syncs, marketing events and consent. Asks the CRM whether it still holds the person: the next
+    sync would bring back what it holds.
     """
     from crm_pipeline.sync.assembly import Installation  # noqa: PLC0415 - imports alembic
 

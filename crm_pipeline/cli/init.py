@@ -86,7 +86,11 @@ def require_known(names: Sequence[str], known: Sequence[str], *, where: str) -> 
 
 
 def write_settings(
-    connector: CrmConnector, names: Sequence[str], file: Path, api_version: str
+    connector: CrmConnector,
+    names: Sequence[str],
+    file: Path,
+    api_version: str,
+    events_folder: str | None = None,
 ) -> int:
     """Describe the objects and write the file, whole or not at all.
 
@@ -95,7 +99,7 @@ def write_settings(
     """
     known = require_known(names, connector.object_names(), where="the org")
     described = [connector.describe(name) for name in known]
-    text = render_settings(described, api_version=api_version)
+    text = render_settings(described, api_version=api_version, events_folder=events_folder)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         new = file.with_name(f".{file.name}.new")

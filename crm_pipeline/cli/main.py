@@ -18,6 +18,7 @@ from crm_pipeline.cli import (
     check,
     demo,
     environment,
+    events,
     forget,
     init,
     sandbox,
@@ -46,6 +47,7 @@ app = typer.Typer(
 for module in (init, check, status, accept, forget, environment, up, demo):
     module.register(app)
 app.add_typer(sync.app)
+app.add_typer(events.app)
 app.add_typer(sandbox.app)
 app.add_typer(write_backs.app)
 

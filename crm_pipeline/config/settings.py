@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from crm_pipeline.config.event_folder import checked_folder
 from crm_pipeline.config.faults import (
     NAME_RULE,
     Accepts,
@@ -217,6 +218,26 @@ class MarketingSettings(Section):
     """Schema of the marts."""
 
 
+class EventsSettings(Section):
+    """Where files of marketing events come from."""
+
+    folder: Annotated[
+        str | None,
+        Field(strict=True),
+        Accepts("a folder, or a URL such as `s3://bucket/events`"),
+    ] = None
+    """A folder, as seen from this file, or a URL of an object store; none switches files off."""
+    poll_minutes: Annotated[
+        int, Field(strict=True, ge=1, le=1440), Accepts("a whole number from 1 to 1440")
+    ] = 5
+    """Minutes between looks for new files."""
+
+    @field_validator("folder")
+    @classmethod
+    def _folder_is_allowed(cls, value: str | None) -> str | None:
+        return None if value is None else checked_folder(value)
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -240,6 +261,8 @@ class Settings(Section):
     """Whether users, queues, assignment rules and picklists are kept beside the objects."""
     marketing: MarketingSettings = MarketingSettings()
     """Marketing marts."""
+    events: EventsSettings = EventsSettings()
+    """Files of marketing events."""
     write_backs: WriteBackSettings = WriteBackSettings()
     """Changes towards the CRM."""
     retention: RetentionSettings = RetentionSettings()

@@ -70,6 +70,12 @@ marketing:
   enabled: true
   target_schema: marketing
 
+events:
+  # Files of marketing events: CSV, JSON lines, JSON, Parquet. Without a folder none are read.
+  {folder}
+  # Minutes between looks for new files: 1 to 1440.
+  poll_minutes: {poll_minutes}
+
 write_backs:
   # The off switch of the way to the CRM; with false, what is to be written waits.
   enabled: true
@@ -87,7 +93,9 @@ retention:
 """
 
 
-def render_settings(objects: Sequence[CrmObject], *, api_version: str) -> str:
+def render_settings(
+    objects: Sequence[CrmObject], *, api_version: str, events_folder: str | None = None
+) -> str:
     """A commented settings file that maps every storable field of the objects.
 
     Calculated fields are written as comments, for their values change without a sign of it; so are
@@ -97,6 +105,8 @@ def render_settings(objects: Sequence[CrmObject], *, api_version: str) -> str:
     Args:
         objects: as described; an object whose name no setting could spell is left out.
         api_version: such as "62.0".
+        events_folder: where files of marketing events will be, looked into every minute; otherwise
+            the line is a comment.
 
     Raises:
         ConfigurationError: there is no object to write.
@@ -105,7 +115,11 @@ def render_settings(objects: Sequence[CrmObject], *, api_version: str) -> str:
     if not named:
         raise ConfigurationError("Name at least one CRM object to write settings for.")
     lines = [line for crm_object in named for line in _object_lines(crm_object)]
-    return _HEAD.format(api_version=api_version) + "\n".join(lines) + "\n" + _TAIL
+    tail = _TAIL.format(
+        folder=f"folder: {events_folder}" if events_folder else "# folder: events",
+        poll_minutes=1 if events_folder else 5,
+    )
+    return _HEAD.format(api_version=api_version) + "\n".join(lines) + "\n" + tail
 
 
 def _object_lines(crm_object: CrmObject) -> Iterator[str]:

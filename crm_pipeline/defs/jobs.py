@@ -8,6 +8,7 @@
 | refresh | calculated and newly mapped columns of every record | its schedule, or people |
 | sync_record | one record | people |
 | reference_data | reference tables | a daily schedule, or people |
+| load_events | new files of marketing events, then the models of them | a sensor, or people |
 | marketing | nothing; rebuilds the models | a sensor after half-failed syncs, or people |
 | check_tables | counts; runs every check | a daily schedule, or people |
 
@@ -34,7 +35,9 @@ from crm_pipeline.defs.names import (
     CHANGES_GROUP,
     CHECK_TABLES,
     DIFFERENTIAL_SYNC,
+    EVENTS_ASSET,
     FULL_SYNC,
+    LOAD_EVENTS,
     MARKETING,
     MARKETING_GROUP,
     RECONCILE,
@@ -80,6 +83,7 @@ def build_jobs(settings: Settings) -> dg.Definitions:
         _whole(RECONCILE, named, _RECONCILE, checks=(IN_STEP,)),
         _whole(REFRESH, named, _REFRESH),
         build_record_job(named),
+        _load_events(),
         dg.define_asset_job(
             CHECK_TABLES,
             selection=dg.AssetSelection.checks_for_assets(*(one.table_key for one in named)),
@@ -189,6 +193,19 @@ def _differential_sync() -> Any:
         description=(
             "Read what changed since the last completed sync, merge it, and rebuild the models if "
             "a row is different now. The hour only says where the run is shown."
+        ),
+        tags=RETRY_TAGS,
+        executor_def=dg.in_process_executor,
+    )
+
+
+def _load_events() -> Any:
+    return dg.define_asset_job(
+        LOAD_EVENTS,
+        selection=dg.AssetSelection.assets(dg.AssetKey(EVENTS_ASSET)).downstream(),
+        description=(
+            "Load new and changed files of marketing events, then rebuild the models that read "
+            "events, if one is new. Asks the CRM nothing."
         ),
         tags=RETRY_TAGS,
         executor_def=dg.in_process_executor,

@@ -1,7 +1,8 @@
 """The models of dbt_marketing as assets, and dbt's tests as their checks.
 
 One step builds them all, or the chosen ones, as `dbt build` would. In a differential it builds
-nothing, and costs nothing, when no row of any table has changed in this run.
+nothing, and costs nothing, when no row of any table has changed in this run and no event has come
+since the models were last built.
 
 Belongs here: what models and tests are in Dagster, and building them. Does not belong here: finding
 and parsing the project (dbt_project.py), the SQL (dbt_marketing/).
@@ -25,6 +26,10 @@ from crm_pipeline.defs.failures import told_as_failure
 from crm_pipeline.defs.metadata import OWNERS
 from crm_pipeline.defs.names import (
     DIFFERENTIAL_SYNC,
+    EVENTS_ASSET,
+    FULL_SYNC,
+    LOAD_EVENTS,
+    MARKETING,
     MARKETING_GROUP,
     MARKETING_POOL,
     MARKETING_STEP,
@@ -33,11 +38,19 @@ from crm_pipeline.defs.names import (
 )
 from crm_pipeline.defs.resources import CrmResource, engine_run_id
 from crm_pipeline.errors import PermanentError
+from crm_pipeline.events import models_state
+from crm_pipeline.warehouse.connection import EVENTS_SCHEMA
 from crm_pipeline.warehouse.ledger import outcomes_of
 
 Node = Mapping[str, Any]
 _Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
-_NOTHING_CHANGED = "No row of any table has changed in this run, so the models stay as they are."
+_NOTHING_CHANGED = (
+    "No row of any table has changed in this run, and no event has come, so the models stay as "
+    "they are."
+)
+_MAY_HAVE_CHANGED_NOTHING = (DIFFERENTIAL_SYNC, RECONCILE, REFRESH, LOAD_EVENTS)
+_BUILD_ALL_OF_EVENTS = (*_MAY_HAVE_CHANGED_NOTHING, FULL_SYNC, MARKETING)
+"""Jobs in which every model that reads events is built; a person may choose fewer by hand."""
 _FAILED = ("error", "fail", "runtime error")
 
 
@@ -61,16 +74,22 @@ def build_marketing_models(settings: Settings, project: DbtProject) -> dg.Defini
         results: Sequence[Node] = ()
         with told_as_failure(context):
             crm.begin(context)
-            may_have_changed_nothing = context.job_name in (DIFFERENTIAL_SYNC, RECONCILE, REFRESH)
-            if may_have_changed_nothing and not changed_rows(crm, engine_run_id(context)):
+            warehouse = crm.migrated_warehouse()
+            if context.job_name in _MAY_HAVE_CHANGED_NOTHING and not (
+                changed_rows(crm, engine_run_id(context))
+                or models_state.newest_event_not_built(warehouse)
+            ):
                 context.log.info(_NOTHING_CHANGED)
                 return
+            horizon = models_state.horizon(warehouse)
             chosen = [
                 n["name"] for n in models if keys[n["unique_id"]] in context.selected_asset_keys
             ]
-            results = build_models(project, crm.warehouse().url, chosen)
+            results = build_models(project, warehouse.url, chosen)
         yield from _told(results, nodes, keys)
         _require_success(results)
+        if context.job_name in _BUILD_ALL_OF_EVENTS:
+            models_state.note_built(warehouse, horizon)
 
     return dg.Definitions(assets=[dbt_marketing])
 
@@ -82,14 +101,21 @@ def changed_rows(crm: CrmResource, run_id: str) -> bool:
 
 
 def asset_keys(nodes: Node, settings: Settings) -> dict[str, dg.AssetKey]:
-    """By dbt's unique id: schema and name, so that a source is the asset of its table."""
+    """By dbt's unique id: schema and name, so that a source is the asset of its table.
+
+    Events and what they say of consent are written together: they are one asset.
+    """
     models = {
         unique_id: dg.AssetKey([node["schema"], node["alias"]])
         for unique_id, node in nodes["nodes"].items()
         if node["resource_type"] == "model"
     }
     sources = {
-        unique_id: dg.AssetKey([settings.crm.type, node["identifier"]])
+        unique_id: dg.AssetKey(
+            EVENTS_ASSET
+            if node["schema"] == EVENTS_SCHEMA
+            else [settings.crm.type, node["identifier"]]
+        )
         for unique_id, node in nodes["sources"].items()
     }
     return {**models, **sources}

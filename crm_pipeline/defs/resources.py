@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 from pydantic import PrivateAttr
 
+from crm_pipeline.config.event_folder import absolute_folder
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.sync.assembly import Installation
 from crm_pipeline.sync.engine import SyncEngine
@@ -60,6 +61,26 @@ class CrmResource(dg.ConfigurableResource[Any]):
         """The warehouse as it is, possibly without a single table yet; for ticks."""
         installation = Installation.from_environment()
         return Warehouse(installation.database_url(), crm_schema=installation.settings.crm.type)
+
+    def migrated_warehouse(self) -> Warehouse:
+        """The warehouse with every table of ours; for steps that need no engine."""
+        return Installation.from_environment().warehouse()
+
+    def event_folder(self) -> str | None:
+        """Where files of events are, as the settings file says it now."""
+        installation = Installation.from_environment()
+        folder = installation.settings.events.folder
+        if folder is None:
+            return None
+        return absolute_folder(folder, beside=installation.environment.config_file)
+
+    def require_enabled(self) -> None:
+        """Raise when the off switch is off.
+
+        Raises:
+            SyncsDisabled: it is.
+        """
+        Installation.from_environment().switch.require()
 
     def settings(self) -> Settings:
         """The settings as the file says them now."""

@@ -19,7 +19,7 @@ from crm_pipeline.model.filters import All, Any, Comparator, Comparison, RecordF
 from crm_pipeline.model.objects import ObjectSelection
 from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.sync.selection import select_object
-from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.connection import EVENTS_SCHEMA, Warehouse
 from crm_pipeline.warehouse.erasure import Person, Search, Trace
 from crm_pipeline.warehouse.lease import WRITE_BACK_LEASE, held_lease
 from crm_pipeline.warehouse.ledger import known_objects
@@ -141,4 +141,4 @@ def _about(selection: ObjectSelection, person: Person) -> RecordFilter | None:
 
 
 def _schemas(warehouse: Warehouse, settings: Settings) -> tuple[str, ...]:
-    return (warehouse.crm_schema, settings.marketing.target_schema)
+    return (warehouse.crm_schema, settings.marketing.target_schema, EVENTS_SCHEMA)

@@ -19,6 +19,8 @@ CONTROL_SCHEMA = "crm_sync"
 STAGING_SCHEMA = "crm_staging"
 EVENTS_SCHEMA = "events"
 HISTORY_SCHEMA = "history"
+EVENT_LOAD_LOCK = 7_264_611_919
+"""Advisory lock of whoever loads events from files, and of whoever erases them."""
 MINIMUM_SERVER_VERSION = 160000
 # No statement relies on these: they are a belt where the session is ours from end to end.
 _SESSION = (

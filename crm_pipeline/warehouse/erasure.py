@@ -17,7 +17,13 @@ from psycopg import sql
 
 from crm_pipeline.config.names import REFERENCE_TABLES
 from crm_pipeline.errors import TransientError
-from crm_pipeline.warehouse.connection import CONTROL_SCHEMA, HISTORY_SCHEMA, STAGING_SCHEMA
+from crm_pipeline.warehouse.connection import (
+    CONTROL_SCHEMA,
+    EVENT_LOAD_LOCK,
+    EVENTS_SCHEMA,
+    HISTORY_SCHEMA,
+    STAGING_SCHEMA,
+)
 from crm_pipeline.warehouse.staging import drop_staging
 
 _STAGING_TABLE = re.compile(r"sync_(?P<run>\d+)(?:_scope)?")
@@ -85,7 +91,7 @@ class Search:
                 # A colleague's id stands in every record that she owns: they are not about her.
                 if table.name not in REFERENCE_TABLES:
                     found |= self._ids(table, known)
-            found |= self._ids_in_quarantine(known)
+            found |= self._ids_in_quarantine(known) | self._ids_in_events(known)
             if found == known.record_ids:
                 return known
             known = replace(known, record_ids=frozenset(found))
@@ -107,6 +113,10 @@ class Search:
             self._is_in_her_history(person)
         )
         found.append(Trace(HISTORY_SCHEMA, "version", self._number(former)))
+        rejected = sql.SQL("SELECT count(*) FROM events.quarantine q WHERE {}").format(
+            self._is_in_file_row(person)
+        )
+        found.append(Trace(EVENTS_SCHEMA, "quarantine", self._number(rejected)))
         wanted = sql.SQL("SELECT count(*) FROM crm_sync.outbox o WHERE {}").format(
             self._is_in_outbox(person)
         )
@@ -120,6 +130,10 @@ class Search:
 
     def erase(self, person: Person) -> None:
         """Remove all of it, half-read syncs aside; history last, for it keeps what is removed."""
+        # A load of events that is at work could bring her back; the next one reads new files only.
+        self.connection.execute("SELECT pg_advisory_xact_lock(%s)", [EVENT_LOAD_LOCK])
+        # The ledger of consent lets nobody delete who has not said that this is an erasure.
+        self.connection.execute("SELECT set_config('crm_pipeline.is_erasing', 'on', true)")
         for table in self._tables():
             self.connection.execute(
                 sql.SQL("DELETE FROM {} t WHERE {}").format(
@@ -130,6 +144,9 @@ class Search:
             sql.SQL("DELETE FROM crm_sync.quarantine q WHERE {}").format(
                 self._is_quarantined(person)
             )
+        )
+        self.connection.execute(
+            sql.SQL("DELETE FROM events.quarantine q WHERE {}").format(self._is_in_file_row(person))
         )
         self.connection.execute(
             sql.SQL("DELETE FROM history.version v WHERE {}").format(
@@ -218,6 +235,15 @@ class Search:
         )
         return {str(row[0]) for row in rows}
 
+    def _ids_in_events(self, person: Person) -> set[str]:
+        """Ids of records beside her address: the CRM may hold none of them any more."""
+        rows = self.connection.execute(
+            "SELECT DISTINCT crm_id FROM events.marketing_events"
+            " WHERE email = %s AND crm_id IS NOT NULL",
+            [person.address],
+        )
+        return {str(row[0]) for row in rows}
+
     def _is_her_record(self, table: _Table, person: Person) -> sql.Composable:
         """By address, by key, or merged into one of hers."""
         assert table.key is not None, "only synced tables hold records"
@@ -244,6 +270,10 @@ class Search:
 
     def _is_anywhere(self, table: _Table, person: Person) -> sql.Composable:
         ids = sql.Literal(sorted(person.record_ids))
+        if (table.schema, table.name) == (EVENTS_SCHEMA, "consent_ledger"):
+            # Evidence of the CRM's side names the object and the record.
+            evidence = sql.SQL("split_part(t.evidence, ' ', 2) = ANY({}::text[])").format(ids)
+            return _any([self._has_address(table, person), evidence])
         by_id = [self._among(name, person) for name in table.texts]
         listed = [
             sql.SQL("t.{} && {}::text[]").format(sql.Identifier(name), ids) for name in table.lists
@@ -303,6 +333,22 @@ class Search:
             ids=sql.Literal(sorted(person.record_ids)),
             address=sql.Literal(person.address),
         )
+
+    @staticmethod
+    def _is_in_file_row(person: Person) -> sql.Composable:
+        """Rows of files that are no events may be anything: her words are looked for in the text.
+
+        As whole words, or somebody whose address ends like hers would lose a row.
+        """
+        told = []
+        if person.address is not None:
+            pattern = f"(^|[^a-z0-9._%+-]){re.escape(person.address)}($|[^a-z0-9._-])"
+            told.append(sql.SQL("lower(q.file_row) ~ {}").format(sql.Literal(pattern)))
+        if person.record_ids:
+            ids = "|".join(sorted(re.escape(one[:15]) for one in person.record_ids))
+            pattern = f"(^|[^a-zA-Z0-9])({ids})([a-zA-Z0-9]{{3}})?($|[^a-zA-Z0-9])"
+            told.append(sql.SQL("q.file_row ~ {}").format(sql.Literal(pattern)))
+        return _any(told)
 
     def _count(self, table: _Table, condition: sql.Composable) -> int:
         return self._number(

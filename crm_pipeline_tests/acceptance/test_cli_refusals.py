@@ -123,6 +123,48 @@ def test_a_mistyped_command_line_is_a_sentence(
     assert "--help" in sentence
 
 
+def test_events_are_refused_loaded_and_shown_in_sentences(with_org: Shell) -> None:
+    assert "set events.folder" in with_org.refuses(2, "events", "load")
+    assert "There is no file nowhere.csv" in with_org.refuses(2, "events", "load", "nowhere.csv")
+    (with_org.folder / "notes.txt").write_text("hello")
+    assert "must end in .csv" in with_org.refuses(2, "events", "load", "notes.txt")
+    assert "Choose one of" in with_org.refuses(2, "events", "rejected", "--retry", "--drop")
+    (with_org.folder / "broken.json").write_text("{")
+    assert "broken.json: It is broken JSON" in with_org.refuses(1, "events", "load", "broken.json")
+    head = "event_id,occurred_at,kind\n"
+    file = with_org.folder / "a.csv"
+    file.write_text(head + "e1,2026-03-02T12:00:00Z,page_visited\ne2,soon,page_visited\n")
+    for loaded in (1, 0):
+        done = with_org("events", "load", "a.csv", "--json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert (found["loaded"], found["rejected"]) == (loaded, 1)
+    shown = with_org("events", "rejected", "a.csv", "--json")
+    [row] = json.loads(shown.stdout)["rows"]
+    assert (row["row_number"], row["column"]) == (3, "occurred_at")
+    assert "soon" in with_org("events", "rejected").stdout
+    assert "2 files count as new" in with_org("events", "rejected", "--retry").stderr
+    assert "1 rejected rows are gone" in with_org("events", "rejected", "--drop").stderr
+    file.write_text(head + "e2,2026-03-02T12:00:00Z,page_visited\n")
+    with_org.variables["CRM_PIPELINE_CONFIG"] = "off.yaml"
+    (with_org.folder / "off.yaml").write_text(SETTINGS + "syncs_enabled: false\n")
+    assert "Syncs are disabled" in with_org.refuses(1, "events", "load", "a.csv")
+
+
+def test_the_folder_of_events_may_be_a_folder_or_an_allowed_store(shell: Shell) -> None:
+    for folder, said in (
+        ("ftp://somewhere", "`ftp://` is not allowed"),
+        ("file:///etc", "`file://` is not allowed"),
+        ("simplecache::s3://bucket", "`simplecache::s3://` is not allowed"),
+        ("s3://key:secret@bucket/x", "must not carry a key"),
+        ("", "is empty"),
+    ):
+        (shell.folder / "crm_sync.yaml").write_text(f'{SETTINGS}events:\n  folder: "{folder}"\n')
+        refused = shell.refuses(2, "status")
+        assert said in refused
+        assert "secret" not in refused
+
+
 def test_up_refuses_to_be_reached_by_others(with_org: Shell) -> None:
     assert "--allow-remote" in with_org.refuses(2, "up", "--host", "0.0.0.0")  # noqa: S104
 

@@ -1,6 +1,7 @@
 """`crm-pipeline demo --once` tells the whole story, proves it, and leaves nothing running."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ def test_one_round_of_the_demo_is_true_and_leaves_nothing_behind(tmp_path: Path)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "137 updates, 40 inserts, 9 deletes, 2 undeletes" in done.stdout
+    assert re.search(r"load_events loaded [\d,]+ from [3-9] files and rejected 0 rows", done.stdout)
     assert "Every table holds as many records as the org." in done.stdout
     assert "DIFFERENT" not in done.stdout
     left = [process for process in psutil.process_iter() if str(home) in _words(process)]

@@ -1,6 +1,7 @@
 """S17: a person is forgotten everywhere here, and stays forgotten."""
 
 import io
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -248,3 +249,39 @@ def test_s17_marts_forget_the_person_too(house: House) -> None:
     )
     assert words_left(house) == []
     assert house.query("SELECT count(*) > 10 FROM marketing.dim_people") == [(True,)]
+
+
+def test_s17_events_consent_and_rejected_rows_of_files_forget_the_person(
+    house: House, tmp_path: Path
+) -> None:
+    lead = house.org.create("Lead", PERSON)
+    house.full()
+    upper = ADDRESS.upper()
+    rows = [
+        {"event_id": "1", "kind": "email_unsubscribed", "email": upper, "crm_id": lead},
+        {"event_id": "2", "kind": "page_visited", "crm_id": lead[:15], "url": PERSON["LastName"]},
+        {"event_id": "3", "kind": "page_visited", "crm_id": "00Q000000000GONEAB", "email": ADDRESS},
+        {"event_id": "4", "kind": "page_visited", "crm_id": "00Q000000000GONEAB"},
+        {"event_id": "5", "kind": "wrong", "email": upper},
+        {"event_id": "6", "kind": "wrong", "crm_id": lead[:15], "source": PERSON["LastName"]},
+        {"event_id": "7", "kind": "page_visited", "email": f"not.{ADDRESS}"},
+        {"event_id": "8", "kind": "wrong", "email": f"not.{ADDRESS}"},
+    ]
+    file = tmp_path / "events.jsonl"
+    stamped = [{**row, "occurred_at": "2026-03-02T12:00:00Z"} for row in rows]
+    file.write_text("".join(json.dumps(row) + "\n" for row in stamped))
+    assert main.run(["events", "load", str(file)]) == 0
+    house.execute(
+        "INSERT INTO events.consent_ledger (email, status, side, evidence, occurred_at)"
+        f" VALUES ('elsewhere@example.com', 'unsubscribed', 'crm', 'Lead {lead}', now())"
+    )
+    assert house.query("SELECT count(*) FROM events.consent_ledger") == [(2,)]
+    assert house.query("SELECT count(*) FROM events.quarantine") == [(3,)]
+    forget_person(
+        warehouse_of(house), Installation.from_environment().settings, Person(address=ADDRESS)
+    )
+    assert house.query("SELECT event_id FROM events.marketing_events") == [("7",)]
+    assert house.query("SELECT event_id FROM events.quarantine") == [("8",)]
+    assert house.query("SELECT count(*) FROM events.consent_ledger") == [(0,)]
+    house.execute("DELETE FROM events.marketing_events; DELETE FROM events.quarantine")
+    assert words_left(house) == []

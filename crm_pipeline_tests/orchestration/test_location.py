@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from crm_pipeline import definitions
+from crm_pipeline.config.load import load_settings
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.definitions import build_definitions
 
@@ -44,6 +45,7 @@ def test_every_asset_has_its_group_and_its_sources(location: dg.Definitions) -> 
         "salesforce/lead": ("crm", ["salesforce_changes/lead"]),
         "salesforce_changes/companies": ("crm_changes", []),
         "salesforce/companies": ("crm", ["salesforce_changes/companies"]),
+        "events/marketing_events": ("events", []),
         **{name: ("reference", above) for name, above in REFERENCE.items()},
     }
 
@@ -52,7 +54,8 @@ def test_every_asset_is_described_and_owned(location: dg.Definitions) -> None:
     for node in location.resolve_asset_graph().asset_nodes:
         assert node.description, node.key
         assert node.owners == ["team:data-engineering"], node.key
-        assert node.kinds == {"salesforce", "postgres"}, node.key
+        source = "file" if node.group_name == "events" else "salesforce"
+        assert node.kinds == {source, "postgres"}, node.key
 
 
 def _steps(location: dg.Definitions, job: str) -> set[str]:
@@ -78,6 +81,10 @@ def test_jobs_select_by_group(location: dg.Definitions) -> None:
     }
     assert _steps(location, "reference_data") == reference
     assert _steps(location, "check_tables") == checks
+    assert _steps(location, "load_events") == {
+        "events__marketing_events",
+        "events__marketing_events_no_rejected_rows",
+    }
     assert _steps(location, "sync_record") == {"sync_one_record"}
 
 
@@ -99,9 +106,23 @@ def test_only_the_full_sync_has_no_schedule_and_no_partitions(location: dg.Defin
         "catch_up_after_full_sync": dg.DefaultSensorStatus.RUNNING,
         "orphaned_runs": dg.DefaultSensorStatus.RUNNING,
         "alert_watch": dg.DefaultSensorStatus.RUNNING,
+        # No folder is set.
+        "event_files": dg.DefaultSensorStatus.STOPPED,
     }
     assert location.resolve_job_def("full_sync").partitions_def is None
     assert location.resolve_job_def("differential_sync").partitions_def is not None
+
+
+def test_the_sensor_of_event_files_runs_once_a_folder_is_set(tmp_path: Path) -> None:
+    file = tmp_path / "crm_sync.yaml"
+    file.write_text(
+        "version: 1\nobjects: {Lead: {fields: [Email]}}\nmarketing: {enabled: false}\n"
+        "events: {folder: events, poll_minutes: 2}\n"
+    )
+    found = build_definitions(load_settings(file), home=tmp_path / "home")
+    sensor = found.get_repository_def().get_sensor_def("event_files")
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    assert sensor.minimum_interval_seconds == 120
 
 
 def test_syncs_of_objects_share_a_pool_and_a_single_record_takes_none(

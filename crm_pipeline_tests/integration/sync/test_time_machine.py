@@ -196,6 +196,24 @@ def test_one_record_of_an_instant_is_the_one_among_all(people: House) -> None:
     ) == []  # fmt: skip
 
 
+@pytest.mark.parametrize(("only", "reads"), [("", 2), (", 'nobody'", 0)])
+def test_a_table_is_read_a_few_times_and_not_once_per_version(
+    people: House, only: str, reads: int
+) -> None:
+    people.full("Lead")
+    people.execute("UPDATE salesforce.lead SET lastname = 'x', _synced_at = now()")
+    before = people.query("SELECT min(valid_to) - interval '1 us' FROM history.version")[0][0]
+    with psycopg.connect(people.database_url) as connection:
+        connection.execute(f"SET enable_seqscan = {'off' if only else 'on'}".encode())
+        connection.execute(
+            f"SELECT FROM history.as_of(NULL::salesforce.lead, '{before}'{only})".encode()
+        )
+        found = connection.execute(
+            "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'lead'"
+        ).fetchone()
+    assert found == (reads,)
+
+
 def test_the_timeline_of_a_record_tells_each_version_and_what_it_changed(people: House) -> None:
     one = people.org.create("Lead", {"LastName": "Doe", "Company": "Acme", "Status": "New"})
     people.full("Lead")
