@@ -4,7 +4,7 @@ The server renders a claim as the CSV that is uploaded, and reads the results by
 pass through Python, each text once.
 
 Belongs here: CSV out of a claim, and outcomes out of CSV. Does not belong here: sending it (crm/),
-claiming and what a settlement does to a row (delivery.py).
+claiming (claims.py), what a settlement does to a row (settling.py).
 """
 
 import csv
@@ -18,9 +18,10 @@ from psycopg import sql
 
 from crm_pipeline.model.objects import ValueType
 from crm_pipeline.model.writeback import Outcome
+from crm_pipeline.warehouse.claims import Claim
 from crm_pipeline.warehouse.connection import Warehouse
-from crm_pipeline.warehouse.delivery import Claim, settle_from
 from crm_pipeline.warehouse.lease import Lease
+from crm_pipeline.warehouse.settling import settle_from
 
 _RENDERED: Mapping[ValueType, str] = {
     ValueType.DATETIME: (

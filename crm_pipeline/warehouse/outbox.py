@@ -4,7 +4,7 @@ Intents are staged by COPY or by the caller's own query, and then judged by stat
 them: what is known already, what is older than what we know, what takes whose place. Python touches
 no row that comes from a query.
 
-Belongs here: enqueuing. Does not belong here: taking rows out to send them (delivery.py), and what
+Belongs here: enqueuing. Does not belong here: taking rows out to send them (claims.py), and what
 people do with rows by command (outbox_desk.py).
 """
 

@@ -1,7 +1,7 @@
 """What people do with the outbox: look, count, approve, queue again, dismiss.
 
 Belongs here: commands on rows that a person or a write-back's owner names. Does not belong here:
-enqueuing (outbox.py) and delivery (delivery.py).
+enqueuing (outbox.py) and delivery (claims.py, settling.py).
 """
 
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from crm_pipeline.crm.port import WriteCapabilities
 from crm_pipeline.model.objects import Transport
 from crm_pipeline.model.writeback import OnDuplicate, WriteRow
-from crm_pipeline.warehouse.delivery import Portion
+from crm_pipeline.warehouse.claims import Portion
 
 MOST_WRITES_AT_ONCE = 2_000
 """What is claimed for single calls; between two claims urgent lanes overtake."""

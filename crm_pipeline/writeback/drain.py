@@ -18,10 +18,11 @@ from crm_pipeline.model.objects import CrmObject, Transport
 from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.model.writeback import Lane, Operation, WriteState
 from crm_pipeline.warehouse import outbox_desk
+from crm_pipeline.warehouse.claims import Portion, claim, next_portion, open_claims
 from crm_pipeline.warehouse.connection import Warehouse
-from crm_pipeline.warehouse.delivery import Portion, claim, next_portion, open_claims, release
 from crm_pipeline.warehouse.lease import WRITE_BACK_LEASE, held_lease
 from crm_pipeline.warehouse.ledger import known_organization
+from crm_pipeline.warehouse.settling import release
 from crm_pipeline.writeback.budget import WriteBudget
 from crm_pipeline.writeback.choice import MOST_WRITES_AT_ONCE, choose
 from crm_pipeline.writeback.context import Report, WriteContext, WriteManners

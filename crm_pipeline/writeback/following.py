@@ -3,7 +3,7 @@
 A merged record's value goes to the winner; a converted lead's to its contact, if a field of the
 same name can be written there. Anything else is parked: nothing here revives a record.
 
-Belongs here: the decision. Does not belong here: handing a write over (warehouse/delivery.py).
+Belongs here: the decision. Does not belong here: handing a write over (warehouse/handing_over.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.model.objects import CrmObject
 from crm_pipeline.model.writeback import Operation, Outcome, Value, Verdict, Whereabouts
+from crm_pipeline.warehouse.claims import ClaimedWrite
 from crm_pipeline.warehouse.connection import Warehouse
-from crm_pipeline.warehouse.delivery import ClaimedWrite, Move, known_whereabouts
+from crm_pipeline.warehouse.handing_over import Move, known_whereabouts
 
 MOST_HOPS = 5
 """So often one write is handed on; records that were merged into each other in a circle end it."""

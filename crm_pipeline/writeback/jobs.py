@@ -13,7 +13,7 @@ from crm_pipeline.crm.port import WriteJob
 from crm_pipeline.errors import CrmPipelineError, ReadExpired
 from crm_pipeline.model.objects import CrmObject, ValueType
 from crm_pipeline.model.writeback import Operation, Outcome, Verdict
-from crm_pipeline.warehouse.delivery import Claim, note_job, release
+from crm_pipeline.warehouse.claims import Claim, note_job
 from crm_pipeline.warehouse.job_files import (
     JobColumns,
     fields_of_claim,
@@ -21,6 +21,7 @@ from crm_pipeline.warehouse.job_files import (
     settle_fields,
     settle_job,
 )
+from crm_pipeline.warehouse.settling import release
 from crm_pipeline.writeback.context import WriteContext
 
 _LONGEST_NAP_SECONDS = 5.0

@@ -27,15 +27,9 @@ from crm_pipeline.model.writeback import (
     WriteRow,
     WriteState,
 )
-from crm_pipeline.warehouse.delivery import (
-    Claim,
-    ClaimedWrite,
-    Settlement,
-    claimed_writes,
-    follow,
-    release,
-    settle,
-)
+from crm_pipeline.warehouse.claims import Claim, ClaimedWrite, claimed_writes
+from crm_pipeline.warehouse.handing_over import follow
+from crm_pipeline.warehouse.settling import Settlement, release, settle
 from crm_pipeline.writeback import following
 from crm_pipeline.writeback.bisection import Sifted, sift
 from crm_pipeline.writeback.choice import pack

@@ -18,7 +18,7 @@ from crm_pipeline.model.writeback import (
     WriteOptions,
     WriteRow,
 )
-from crm_pipeline.warehouse.delivery import Portion
+from crm_pipeline.warehouse.claims import Portion
 from crm_pipeline.writeback.bisection import Send, sift
 from crm_pipeline.writeback.budget import WriteBudget
 from crm_pipeline.writeback.choice import choose, pack
