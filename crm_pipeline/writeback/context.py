@@ -65,6 +65,7 @@ class WriteContext:
     Attributes:
         require_enabled: raises when writing is switched off.
         problems: what kept write-backs waiting, in sentences, each once.
+        outages: calls without an answer since the last one with one.
         ended: how many rows were settled, by the state that they have now.
     """
 
@@ -76,6 +77,7 @@ class WriteContext:
     manners: WriteManners
     report: Report
     problems: list[str] = field(default_factory=list)
+    outages: int = 0
     ended: Counter[str] = field(default_factory=Counter)
     _described: dict[str, CrmObject | None] = field(default_factory=dict)
 

@@ -47,14 +47,12 @@ class Sending:
 
     Attributes:
         stop: why the drainer should not go on, if something says so.
-        outages: calls without an answer since the last one with one.
     """
 
     context: WriteContext
     taken: Claim
     crm_object: CrmObject
     stop: CrmPipelineError | None = None
-    outages: int = 0
     _writes: dict[int, ClaimedWrite] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -184,7 +182,7 @@ class Sending:
 
         sifted = sift(batch, write)
         self.context.report("sent")
-        self.outages = 0
+        self.context.outages = 0
         self._settle_sifted(sifted)
         self.context.report("settled")
         if sifted.unanswered and isinstance(sifted.problem, TransientError):
@@ -254,18 +252,18 @@ class Sending:
 
     def _note_outage(self, batch: tuple[WriteRow, ...], error: TransientError) -> None:
         """No answer: the rows wait and are read back; too many of them, and we stop asking."""
-        self.outages += 1
+        self.context.outages += 1
         self.context.note(error)
         pause = error.retry_after_seconds
         if pause is None:
-            pause = self.context.manners.pause_seconds(Verdict.RETRY, self.outages)
+            pause = self.context.manners.pause_seconds(Verdict.RETRY, self.context.outages)
         outcome = Outcome(Verdict.RETRY, code="NO_ANSWER", reason="The CRM gave no answer.")
         self._settle(
             Settlement(write_id, outcome, delay_seconds=pause, is_uncertain=True, counts=False)
             for row in batch
             for write_id in row.writes
         )
-        if self.outages >= self.context.manners.most_outages:
+        if self.context.outages >= self.context.manners.most_outages:
             self.stop = error
 
     def _settle(self, settlements: Iterable[Settlement]) -> None:
