@@ -77,13 +77,26 @@ class ClaimedWrite:
     hops: int
 
 
-_FIRST = """
+# One write per record on its way, those of one external id in their order, and of the fields that
+# travel by themselves one at a time.
+_IS_FREE = """
+NOT EXISTS (SELECT FROM crm_sync.outbox s WHERE s.state = 'sending'
+            AND s.object_name = w.object_name AND s.record_id = w.record_id)
+AND (w.external_id IS NULL OR NOT EXISTS (
+    SELECT FROM crm_sync.outbox e WHERE e.state IN ('waiting', 'sending')
+    AND e.object_name = w.object_name AND e.external_id = w.external_id
+    AND e.external_id_field IS NOT DISTINCT FROM w.external_id_field
+    AND (e.write_id < w.write_id OR e.state = 'sending')))
+AND NOT (w.is_alone AND EXISTS (
+    SELECT FROM crm_sync.outbox a WHERE a.state = 'waiting' AND a.is_alone
+    AND a.object_name = w.object_name AND a.record_id = w.record_id
+    AND a.not_before <= now() AND a.write_id < w.write_id))
+"""
+_FIRST = f"""
 SELECT lane, object_name, operation, external_id_field, options, is_uncertain, is_alone
 FROM crm_sync.outbox w
 WHERE state = 'waiting' AND not_before <= now() AND lane <= %(lane)s
-AND NOT (w.object_name = ANY(%(without)s))
-AND NOT EXISTS (SELECT FROM crm_sync.outbox s WHERE s.state = 'sending'
-                AND s.object_name = w.object_name AND s.record_id = w.record_id)
+AND NOT (w.object_name = ANY(%(without)s)) AND {_IS_FREE}
 ORDER BY lane, write_id LIMIT 1
 """
 _OF_PORTION = """
@@ -116,17 +129,7 @@ WITH due AS (
     FROM (
         SELECT w.write_id, w.value, w.fields FROM crm_sync.outbox w WHERE {_OF_PORTION}
         AND NOT (%(without_care)s AND {_NEEDS_CARE})
-        AND NOT EXISTS (SELECT FROM crm_sync.outbox s WHERE s.state = 'sending'
-                        AND s.object_name = w.object_name AND s.record_id = w.record_id)
-        AND (w.external_id IS NULL OR NOT EXISTS (
-            SELECT FROM crm_sync.outbox e WHERE e.state IN ('waiting', 'sending')
-            AND e.object_name = w.object_name AND e.external_id = w.external_id
-            AND e.external_id_field IS NOT DISTINCT FROM w.external_id_field
-            AND (e.write_id < w.write_id OR e.state = 'sending')))
-        AND NOT (w.is_alone AND EXISTS (
-            SELECT FROM crm_sync.outbox a WHERE a.state = 'waiting' AND a.is_alone
-            AND a.object_name = w.object_name AND a.record_id = w.record_id
-            AND a.write_id < w.write_id))
+        AND {_IS_FREE}
         ORDER BY w.write_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ) w
 )

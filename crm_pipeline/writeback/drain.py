@@ -184,7 +184,9 @@ class _Round:
         if not taken.writes and is_job:
             return self._deliver(portion, crm_object, only_calls=True)
         if not taken.writes:
-            return False
+            # Somebody holds them for a moment, enqueuing newer values: the next drainer takes them.
+            self.without.add(portion.object_name)
+            return True
         context.report("claimed")
         if is_job:
             send_by_job(context, taken, crm_object, self._urgent)

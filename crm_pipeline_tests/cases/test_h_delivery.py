@@ -1,6 +1,7 @@
 """H3 to H12, H19, H24, H26: each record's own outcome, and what follows from it."""
 
 import json
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -336,3 +337,18 @@ def test_h26_keys_of_any_characters_find_their_own_record_and_no_other(writing: 
     found = writing.org.query("SELECT External_Key__c, Company FROM Lead WHERE Company = 'second'")
     assert sorted(row["External_Key__c"] for row in found) == sorted(keys)
     assert writing.org.count("Lead") == 10 + len(keys)
+
+
+def test_h13_two_upserts_of_one_key_go_in_their_order_and_hold_up_nobody(writing: House) -> None:
+    writing.served.server.faults.script(
+        [RowFault("UNABLE_TO_LOCK_ROW", object_name="Lead", match={"Company": "first"})]
+    )
+    first = upsert("Lead", "External_Key__c", "X1", LastName="New", Company="first")
+    second = replace(first, key="later", fields={"LastName": "New", "Company": "second"})
+    wish(writing, first, second, update(ids(writing)[0], Lead_Score__c=5))
+    outcome = drain(writing, manners=SLOW_RETRIES)
+    assert (outcome.applied, outcome.waiting) == (1, 2)
+    writing.execute("UPDATE crm_sync.outbox SET not_before = now() WHERE state = 'waiting'")
+    assert drain(writing).applied == 2
+    found = writing.org.query("SELECT Company FROM Lead WHERE External_Key__c = 'X1'")
+    assert [row["Company"] for row in found] == ["second"]
