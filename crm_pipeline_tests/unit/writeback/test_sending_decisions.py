@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crm_pipeline.crm.port import ApiUsage, WriteCapabilities
@@ -47,6 +47,7 @@ def sending(poisoned: set[int], failure: Callable[[], Exception] | None, calls: 
     return send
 
 
+@settings(deadline=None)
 @given(poisoned=st.sets(st.integers(0, 199), min_size=1, max_size=1), by_error=st.booleans())
 def test_h12_one_poisoned_record_of_two_hundred_costs_at_most_sixteen_calls_more(
     poisoned: set[int],
@@ -60,6 +61,7 @@ def test_h12_one_poisoned_record_of_two_hundred_costs_at_most_sixteen_calls_more
     assert (blamed, found.unanswered) == (poisoned, [])
 
 
+@settings(deadline=None)
 @given(poisoned=st.sets(st.integers(0, 199), max_size=3))
 def test_h12_some_poisoned_records_are_told_from_all_others(poisoned: set[int]) -> None:
     found = sift(rows(200), sending(poisoned, lambda: FailedMidway("500"), []))
@@ -96,6 +98,7 @@ def test_an_object_that_is_hidden_is_nobodys_fault() -> None:
 parents = st.lists(st.one_of(st.none(), st.sampled_from("abcdef")), max_size=60)
 
 
+@settings(deadline=None)
 @given(parents=parents, size=st.integers(1, 10))
 def test_h9_children_of_one_parent_never_travel_side_by_side(
     parents: list[str | None], size: int
@@ -164,6 +167,7 @@ def test_h20_beyond_the_budget_only_consent_is_served(used: int | None, lane: La
     assert budget.hard_percent == 55
 
 
+@settings(deadline=None)
 @given(refusals=st.integers(0, 100))
 def test_h9_h24_pauses_grow_and_end_somewhere(refusals: int) -> None:
     manners = WriteManners()
