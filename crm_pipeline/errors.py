@@ -5,7 +5,9 @@
     │   ├── ConfigurationError      the settings file; knows file and line
     │   └── CredentialsError        the CRM refuses to log us in
     ├── TransientError          try again later by itself; knows `retry_after_seconds`
-    │   └── ReadExpired             the CRM forgot a half-read result; read that object anew
+    │   ├── ReadExpired             the CRM forgot a half-read result; read that object anew
+    │   ├── NotAccepted             the CRM takes nothing from us now; nothing was done
+    │   └── FailedMidway            the CRM failed over a request; part of it may be done
     ├── PermanentError          trying again cannot help; a person must act
     │   ├── ObjectUnavailable       the object is gone, or hidden from our user
     │   ├── FieldUnavailable        mapped fields are gone, or hidden from our user
@@ -64,6 +66,14 @@ class TransientError(CrmPipelineError):
 
 class ReadExpired(TransientError):
     """A bulk job or cursor that we meant to go on with no longer exists in the CRM."""
+
+
+class NotAccepted(TransientError):
+    """A limit is spent, or the CRM is closed for maintenance: this request did nothing at all."""
+
+
+class FailedMidway(TransientError):
+    """Something in the CRM broke while it worked on the request, perhaps over one record of it."""
 
 
 class PermanentError(CrmPipelineError):

@@ -26,6 +26,7 @@ from crm_pipeline.cli import (
     status,
     sync,
     up,
+    write_backs,
 )
 from crm_pipeline.cli.console import configure_logging, lines_of, stderr
 from crm_pipeline.errors import CrmPipelineError, UsageError
@@ -49,6 +50,7 @@ for module in (init, check, status, accept, forget, model_docs, environment, up,
 app.add_typer(sync.app)
 app.add_typer(events.app)
 app.add_typer(sandbox.app)
+app.add_typer(write_backs.app)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

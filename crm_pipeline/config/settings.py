@@ -26,6 +26,7 @@ from crm_pipeline.config.faults import (
 from crm_pipeline.config.names import (
     REFERENCE_TABLES,
     identifier_problem,
+    is_field_name,
     is_object_name,
     listed,
     show,
@@ -162,6 +163,35 @@ class RefreshSettings(Section):
         return cron_line(self.interval_minutes, minute=35, hour=2)
 
 
+def _key_field(value: str) -> str:
+    if not is_field_name(value) or "." in value:
+        raise SettingFaults(
+            Fault(
+                (),
+                f"{show(value)} is no field name; write an API name such as `Crm_Pipeline_Key__c`.",
+            )
+        )
+    return value
+
+
+class WriteBackSettings(Section):
+    """How changes go to the CRM; which changes do is told by each write-back's own settings."""
+
+    enabled: OnOff = True
+    """The off switch of this direction: false keeps the outbox as it is."""
+    key_field: Annotated[
+        str,
+        Field(strict=True),
+        AfterValidator(_key_field),
+        Accepts("a field's API name, such as `Crm_Pipeline_Key__c`"),
+    ] = "Crm_Pipeline_Key__c"
+    """External id, unique, by which records that we create are made once."""
+    consent_reserve_percent: Annotated[
+        int, Field(strict=True, ge=0, le=50), Accepts("a whole number from 0 to 50")
+    ] = 5
+    """Share of the daily API calls, beyond the budget, that consent alone may use."""
+
+
 class RetentionSettings(Section):
     """How long the past is kept: of syncs, and of records. The tables themselves are not pruned."""
 
@@ -268,6 +298,8 @@ class Settings(Section):
     """Marketing marts."""
     events: EventsSettings = EventsSettings()
     """Files of marketing events."""
+    write_backs: WriteBackSettings = WriteBackSettings()
+    """Changes towards the CRM."""
     retention: RetentionSettings = RetentionSettings()
     """How long the past is kept."""
 

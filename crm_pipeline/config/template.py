@@ -86,6 +86,14 @@ events:
   # Minutes between looks for new files: 1 to 1440.
   poll_minutes: {poll_minutes}
 
+write_backs:
+  # The off switch of the way to the CRM; with false, what is to be written waits.
+  enabled: true
+  # External ID, unique: the field by which records that we create are made once.
+  key_field: Crm_Pipeline_Key__c
+  # Percent of the daily API calls, beyond the budget, that opt-outs alone may use.
+  consent_reserve_percent: 5
+
 retention:
   # Days for which finished runs are kept in Dagster, and rows in the ledger.
   runs_days: 30

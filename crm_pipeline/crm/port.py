@@ -5,7 +5,7 @@ here: a word of any one CRM's API. A connector is a folder beside this file and 
 `registry.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -13,6 +13,14 @@ from typing import Protocol
 from crm_pipeline.model.filters import RecordFilter
 from crm_pipeline.model.objects import CrmObject, Transport
 from crm_pipeline.model.pages import ResultPage
+from crm_pipeline.model.writeback import (
+    Operation,
+    Outcome,
+    Value,
+    Whereabouts,
+    WriteBatch,
+    WriteOptions,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +128,112 @@ class RecordSource(Protocol):
         """Give back what the CRM keeps for a read that nobody will go on with; never raises."""
 
 
-class CrmConnector(RecordSource, Protocol):
+@dataclass(frozen=True, slots=True)
+class WriteCapabilities:
+    """How much a CRM takes at once, and what that costs.
+
+    Attributes:
+        rows_per_call: records of one `write`.
+        calls_at_once: so many of them may be out side by side.
+        job_rows: records of one bulk job; 0 where there are none.
+        job_bytes: how much its content may weigh.
+        calls_per_job: about what a job costs, whatever its size.
+        job_null: the text in a job's CSV that empties a field; an empty cell leaves it alone.
+        parent_fields: where a record names the one that is locked together with it.
+    """
+
+    rows_per_call: int
+    calls_at_once: int
+    job_rows: int
+    job_bytes: int
+    calls_per_job: int
+    job_null: str
+    parent_fields: tuple[str, ...] = ()
+
+
+class WriteJob(Protocol):
+    """A bulk job that writes records: begun, filled, waited for, and asked what became of them."""
+
+    @property
+    def token(self) -> str:
+        """What to store before the upload, so that a later process can ask about this job."""
+
+    def upload(self, content: Iterable[bytes]) -> None:
+        """Hand over all records as CSV with a header line; nothing is written before `begin`."""
+
+    def begin(self) -> None:
+        """Let the job work; without an answer, it may have begun."""
+
+    def has_ended(self) -> bool:
+        """Whether every record was looked at; one call.
+
+        Raises:
+            ReadExpired: the job is gone, or never got its records.
+        """
+
+    def applied(self) -> Iterator[bytes]:
+        """CSV with a header: the id that each applied record has, whether it is new, its cells."""
+
+    def refused(self) -> Iterator[bytes]:
+        """CSV with a header: the id, the error, the cells of each refused record."""
+
+    def outcome_of(self, error: str) -> Outcome:
+        """What the error of a refused record means."""
+
+    def close(self) -> None:
+        """Give back what the CRM keeps for the job; never raises."""
+
+
+class RecordSink(Protocol):
+    """Anything that takes records. Nothing is repeated by itself: unknown outcomes are told."""
+
+    def write_capabilities(self) -> WriteCapabilities:
+        """How much it takes at once; costs no call."""
+
+    def refusal_of(
+        self, crm_object: CrmObject, operation: Operation, name: str, value: Value
+    ) -> Outcome | None:
+        """Why a field cannot be given a value, as far as describe tells; costs no call."""
+
+    def key_refusal(self, crm_object: CrmObject, field_name: str) -> Outcome | None:
+        """Why records cannot be told apart by a key field; costs no call."""
+
+    def same_value(self, crm_object: CrmObject, name: str, ours: Value, theirs: Value) -> bool:
+        """Whether a value that was read is the one that was written; CRMs round and trim."""
+
+    def write(self, batch: WriteBatch) -> tuple[Outcome, ...]:
+        """Send records in one call; an outcome for each, in order.
+
+        Raises:
+            NotAccepted: nothing was written; later it may be.
+            FailedMidway: the CRM failed, perhaps over one record; part of it may be written.
+            TransientError: no answer; part of it may be written.
+            PermanentError: the call as a whole is refused; nothing was written.
+        """
+
+    def retrieve(
+        self, crm_object: CrmObject, ids: Sequence[str], fields: Sequence[str]
+    ) -> Mapping[str, Mapping[str, Value]]:
+        """What living records hold now, by id."""
+
+    def whereabouts(self, crm_object: CrmObject, ids: Sequence[str]) -> Mapping[str, Whereabouts]:
+        """What became of records, by id, as far as the CRM still knows."""
+
+    def begin_write_job(
+        self,
+        crm_object: CrmObject,
+        operation: Operation,
+        *,
+        external_id_field: str | None,
+        options: WriteOptions,
+    ) -> WriteJob:
+        """Begin a bulk job that has no records yet."""
+
+    def find_write_job(self, token: str) -> WriteJob:
+        """A job that an earlier process began."""
+
+
+class CrmConnector(RecordSource, RecordSink, Protocol):
     """One CRM, spoken to as one user. Safe to use from several threads."""
 
     @property

@@ -14,7 +14,7 @@ from crm_pipeline.defs.failures import told_as_failure
 from crm_pipeline.defs.names import HOUSEKEEPING
 from crm_pipeline.defs.resources import CrmResource
 from crm_pipeline.warehouse.history import prune_history
-from crm_pipeline.warehouse.retention import prune_ledger
+from crm_pipeline.warehouse.retention import prune_ledger, prune_outbox
 
 _BATCH = 100
 _MOST_AT_ONCE = 5_000
@@ -50,8 +50,10 @@ def _housekeeping_job() -> dg.JobDefinition:
     @dg.op(description="Deletes rows of the ledger that are older than `retention.ledger_days`.")
     def prune_old_ledger_rows(context: dg.OpExecutionContext, crm: CrmResource) -> None:
         with told_as_failure(context):
-            deleted = prune_ledger(crm.warehouse(), days=crm.settings().retention.ledger_days)
-        context.log.info("%d rows of the ledger deleted.", deleted)
+            days = crm.settings().retention.ledger_days
+            deleted = prune_ledger(crm.warehouse(), days=days)
+            ended = prune_outbox(crm.warehouse(), days=days)
+        context.log.info("%d rows of the ledger, %d ended write-backs deleted.", deleted, ended)
 
     @dg.op(description="Deletes former values that are older than `retention.history_days`.")
     def prune_old_versions(context: dg.OpExecutionContext, crm: CrmResource) -> None:

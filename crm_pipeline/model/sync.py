@@ -15,7 +15,8 @@ class SyncMode(StrEnum):
 
     FULL reads everything, DIFFERENTIAL what changed, RECORD single records, REFERENCE reference
     data. RECONCILE compares ids and stamps of everything and reads what differs; REFRESH reads the
-    columns that no stamp speaks for, in every record.
+    columns that no stamp speaks for, in every record. WRITE_BACK reads nothing: it holds the lease
+    of the one who empties the outbox.
     """
 
     FULL = "full"
@@ -24,6 +25,7 @@ class SyncMode(StrEnum):
     REFERENCE = "reference"
     RECONCILE = "reconcile"
     REFRESH = "refresh"
+    WRITE_BACK = "write_back"
 
 
 class Finding(StrEnum):

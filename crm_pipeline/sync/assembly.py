@@ -74,6 +74,12 @@ class Installation:
         """The CRM, not yet logged in to; it asks the off switch before every request."""
         return make_connector(settings.crm, self.environment, check_interrupt=self.switch.require)
 
+    def write_connector(self, settings: Settings) -> CrmConnector:
+        """The same for writing: it may also spend the calls that are kept for consent."""
+        share = settings.crm.api_budget_percent + settings.write_backs.consent_reserve_percent
+        crm = settings.crm.model_copy(update={"api_budget_percent": min(100, share)})
+        return make_connector(crm, self.environment, check_interrupt=self.switch.require)
+
     @contextmanager
     def engine(self) -> Iterator[SyncEngine]:
         """An engine with its settings pinned as they are now; only the off switch stays live."""

@@ -23,7 +23,7 @@ from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.sync.selection import select_object
 from crm_pipeline.warehouse.connection import EVENTS_SCHEMA, Warehouse
 from crm_pipeline.warehouse.erasure import Person, Search, Trace
-from crm_pipeline.warehouse.lease import held_lease
+from crm_pipeline.warehouse.lease import WRITE_BACK_LEASE, held_lease
 from crm_pipeline.warehouse.ledger import known_objects
 
 MOST_IDS_ASKED_FOR = 200
@@ -85,7 +85,7 @@ def forget_person(warehouse: Warehouse, settings: Settings, person: Person) -> F
     with ExitStack() as stack:
         leases = [
             stack.enter_context(held_lease(warehouse, name, owner=owner, mode=SyncMode.RECORD))
-            for name in known_objects(warehouse)
+            for name in (*known_objects(warehouse), WRITE_BACK_LEASE)
         ]
         connection = stack.enter_context(warehouse.connect())
         search = _search(connection, warehouse, settings)

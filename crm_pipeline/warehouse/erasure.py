@@ -124,6 +124,10 @@ class Search:
             self._is_in_file_row(person)
         )
         found.append(Trace(EVENTS_SCHEMA, "quarantine", self._number(rejected)))
+        wanted = sql.SQL("SELECT count(*) FROM crm_sync.outbox o WHERE {}").format(
+            self._is_in_outbox(person)
+        )
+        found.append(Trace(CONTROL_SCHEMA, "outbox", self._number(wanted)))
         found += [
             Trace(STAGING_SCHEMA, table.name, rows)
             for table in self._tables_of([STAGING_SCHEMA])
@@ -156,6 +160,11 @@ class Search:
             sql.SQL("DELETE FROM history.version v WHERE {}").format(
                 self._is_in_her_history(person)
             )
+        )
+
+        self.connection.execute("SET LOCAL crm_pipeline.is_erasing = 'on'")
+        self.connection.execute(
+            sql.SQL("DELETE FROM crm_sync.outbox o WHERE {}").format(self._is_in_outbox(person))
         )
 
     def half_read(self, person: Person) -> tuple[int, ...]:
@@ -333,6 +342,20 @@ class Search:
 
     def _is_quarantined(self, person: Person) -> sql.Composable:
         return self._is_in_json("q.record_id", "q.record", person)
+
+    def _is_in_outbox(self, person: Person) -> sql.Composable:
+        """Write-backs about her, but for an opt-out that has not got through yet: it must."""
+        return sql.SQL(
+            "({} OR o.written_id = ANY({ids}::text[]) OR lower(o.external_id) = {address}"
+            " OR coalesce(position({address}::text IN lower(o.idempotency_key)) > 0, false))"
+            " AND NOT (o.lane = 0 AND o.state IN ('waiting', 'held', 'sending'))"
+        ).format(
+            self._is_in_json(
+                "o.record_id", "coalesce(o.fields, jsonb_build_object('value', o.value))", person
+            ),
+            ids=sql.Literal(sorted(person.record_ids)),
+            address=sql.Literal(person.address),
+        )
 
     def _is_in_her_history(self, person: Person) -> sql.Composable:
         """Every version of a record of which one tells of her."""

@@ -22,6 +22,9 @@ from crm_pipeline.warehouse.connection import Warehouse
 LEASE_SECONDS = 30.0
 """How long a lease outlives its holder's last heartbeat. Peers let dead runs block for ever."""
 
+WRITE_BACK_LEASE = "write_back"
+"""Of the one who empties the outbox; no object is called so."""
+
 _TAKE = """
 INSERT INTO crm_sync.lease AS l (name, epoch, owner, mode, acquired_at, expires_at)
 VALUES (%(name)s, 1, %(owner)s, %(mode)s, now(), now() + make_interval(secs => %(seconds)s))

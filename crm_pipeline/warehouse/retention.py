@@ -16,6 +16,35 @@ AND EXISTS (
     AND n.sync_run_id > r.sync_run_id)
 """
 
+# The newest value of each field stays, for older ones must go on losing to it; so does what a
+# person has not looked at yet.
+_PRUNE_OUTBOX = """
+DELETE FROM crm_sync.outbox o
+WHERE o.ended_at < now() - make_interval(days => %s)
+AND (o.state <> 'parked' OR o.is_dismissed)
+AND (o.state <> 'applied' OR o.field IS NULL OR EXISTS (
+    SELECT FROM crm_sync.outbox n
+    WHERE n.object_name = o.object_name AND n.record_id = o.record_id AND n.field = o.field
+    AND n.state = 'applied' AND n.value_at > o.value_at))
+"""
+_PRUNE_CLAIMS = """
+DELETE FROM crm_sync.outbox_claim c
+WHERE c.settled_at < now() - make_interval(days => %s)
+"""
+
+
+def prune_outbox(warehouse: Warehouse, *, days: int) -> int:
+    """Delete write-backs that had their end so long ago.
+
+    Returns:
+        How many.
+    """
+    with warehouse.connect() as connection:
+        connection.execute("SET LOCAL crm_pipeline.is_erasing = 'on'")
+        pruned = connection.execute(_PRUNE_OUTBOX, [days]).rowcount
+        connection.execute(_PRUNE_CLAIMS, [days])
+    return pruned
+
 
 def prune_ledger(warehouse: Warehouse, *, days: int) -> int:
     """Delete rows that are older, but for the newest committed one of each object and mode.

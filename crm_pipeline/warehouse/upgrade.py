@@ -37,6 +37,8 @@ _ANALYST = (
     f"GRANT USAGE ON SCHEMA {CONTROL_SCHEMA}, {EVENTS_SCHEMA}, {HISTORY_SCHEMA} TO analyst",
     'GRANT USAGE ON SCHEMA "{schema}" TO analyst',
     f"GRANT SELECT ON {CONTROL_SCHEMA}.sync_status TO analyst",
+    f"GRANT SELECT ON {CONTROL_SCHEMA}.write_back_log TO analyst",
+    f"GRANT SELECT ON {CONTROL_SCHEMA}.write_back_balance TO analyst",
     f"GRANT SELECT ON {EVENTS_SCHEMA}.marketing_events, {EVENTS_SCHEMA}.consent_ledger TO analyst",
     f'GRANT SELECT ON ALL TABLES IN SCHEMA {HISTORY_SCHEMA}, "{{schema}}" TO analyst',
     f"ALTER DEFAULT PRIVILEGES IN SCHEMA {HISTORY_SCHEMA} GRANT SELECT ON TABLES TO analyst",

@@ -5,14 +5,22 @@ either transport works (rest.py, bulk.py) and which one is taken (choice.py).
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from crm_pipeline.config.environment import Environment, SalesforceFlow, salesforce_login
 from crm_pipeline.config.settings import CrmSettings
-from crm_pipeline.crm.port import ApiUsage, OrgIdentity, ReadRequest, RecordRead, ResumePoint
-from crm_pipeline.crm.salesforce import rest
+from crm_pipeline.crm.port import (
+    ApiUsage,
+    OrgIdentity,
+    ReadRequest,
+    RecordRead,
+    ResumePoint,
+    WriteCapabilities,
+    WriteJob,
+)
+from crm_pipeline.crm.salesforce import ingest, rest, writing
 from crm_pipeline.crm.salesforce.bulk import BulkManners, BulkRead, delete_job
 from crm_pipeline.crm.salesforce.choice import choose
 from crm_pipeline.crm.salesforce.deletions import DeleteLog
@@ -47,6 +55,14 @@ from crm_pipeline.errors import (
     UsageError,
 )
 from crm_pipeline.model.objects import CrmObject, Transport
+from crm_pipeline.model.writeback import (
+    Operation,
+    Outcome,
+    Value,
+    Whereabouts,
+    WriteBatch,
+    WriteOptions,
+)
 
 _DEEPEST_PATH = 5  # parents that SOQL climbs to
 
@@ -62,6 +78,7 @@ class SalesforceConnector:
         self._api_version = api_version
         self._version_path = f"/services/data/v{api_version}"
         self._bulk = bulk or BulkManners()
+        self._writer = writing.RecordWriter(session, self._version_path)
         self._described: dict[str, Description] = {}
         self._without_bulk: dict[str, str] = {}  # objects that Bulk turned out not to read, and why
         self._lock = threading.Lock()
@@ -205,6 +222,68 @@ class SalesforceConnector:
         """
         log = DeleteLog(self.session, self._version_path, crm_object.name)
         yield from log.between(since, until, now=self.server_time())
+
+    def write_capabilities(self) -> WriteCapabilities:
+        """Collections of 200, jobs of 100,000."""
+        return WriteCapabilities(
+            rows_per_call=writing.MOST_ROWS,
+            calls_at_once=max(1, self.session.manners.connections - 1),
+            job_rows=ingest.MOST_ROWS,
+            job_bytes=ingest.MOST_BYTES,
+            calls_per_job=ingest.CALLS_FOR_A_JOB,
+            job_null=ingest.NULL,
+            parent_fields=writing.PARENT_FIELDS,
+        )
+
+    def refusal_of(
+        self, crm_object: CrmObject, operation: Operation, name: str, value: Value
+    ) -> Outcome | None:
+        """Why a field cannot be given a value, as far as describe tells."""
+        return writing.refusal_of(crm_object, operation, name, value)
+
+    def key_refusal(self, crm_object: CrmObject, field_name: str) -> Outcome | None:
+        """Why records cannot be told apart by a key field."""
+        return writing.key_refusal(crm_object, field_name)
+
+    def same_value(self, crm_object: CrmObject, name: str, ours: Value, theirs: Value) -> bool:
+        """Whether a value that was read is the one that was written."""
+        return writing.same_value(crm_object, name, ours, theirs)
+
+    def write(self, batch: WriteBatch) -> tuple[Outcome, ...]:
+        """Send a collection; an outcome for each record, in order."""
+        return self._writer.write(batch)
+
+    def retrieve(
+        self, crm_object: CrmObject, ids: Sequence[str], fields: Sequence[str]
+    ) -> Mapping[str, Mapping[str, Value]]:
+        """What living records hold now, by id; a call for each 2,000."""
+        return self._writer.retrieve(crm_object, ids, fields)
+
+    def whereabouts(self, crm_object: CrmObject, ids: Sequence[str]) -> Mapping[str, Whereabouts]:
+        """What became of records; a call for each 200."""
+        return self._writer.whereabouts(crm_object, ids)
+
+    def begin_write_job(
+        self,
+        crm_object: CrmObject,
+        operation: Operation,
+        *,
+        external_id_field: str | None,
+        options: WriteOptions,
+    ) -> WriteJob:
+        """Begin an ingest job that has no records yet."""
+        return ingest.begin_job(
+            self.session,
+            f"{self._version_path}/jobs/ingest",
+            crm_object,
+            operation,
+            external_id_field=external_id_field,
+            options=options,
+        )
+
+    def find_write_job(self, token: str) -> WriteJob:
+        """An ingest job that an earlier process began."""
+        return ingest.find_job(self.session, f"{self._version_path}/jobs/ingest", token)
 
     def close(self) -> None:
         """Give connections back."""

@@ -19,7 +19,9 @@ from crm_pipeline.errors import (
     ConfigurationError,
     CredentialsError,
     CrmPipelineError,
+    FailedMidway,
     FieldUnavailable,
+    NotAccepted,
     ObjectUnavailable,
     PermanentError,
     ReadExpired,
@@ -30,11 +32,11 @@ from crm_pipeline.errors import (
 EXPIRED_SESSION = "INVALID_SESSION_ID"
 
 
-class LimitReached(TransientError):
+class LimitReached(NotAccepted):
     """A quota is used up: waiting seconds cannot help, so nothing is tried again in place."""
 
 
-class LoginUnavailable(TransientError):
+class LoginUnavailable(NotAccepted):
     """Nobody can log in at the moment; the login was tried as often as it may be."""
 
 
@@ -42,7 +44,7 @@ class QueryTimedOut(TransientError):
     """The query ran into Salesforce's two minutes; a Bulk job has more time."""
 
 
-class ReadOnlyOrganization(TransientError):
+class ReadOnlyOrganization(NotAccepted):
     """Maintenance of hours, in which records can be read and nothing can be written or begun."""
 
 
@@ -207,7 +209,8 @@ def refused(
             "Salesforce is read-only for maintenance; what has to be written waits."
         )
     if code in _BUSY_CODES:
-        return TransientError(
+        kind = FailedMidway if code == "UNKNOWN_EXCEPTION" else TransientError
+        return kind(
             f"Salesforce is busy or in maintenance ({code}); it is tried again.",
             retry_after_seconds=retry_after_seconds,
         )
@@ -326,7 +329,8 @@ def _by_status(
 ) -> CrmPipelineError:
     code = f" {_printable(refusal.code)}" if refusal.code else ""
     if status in _TRANSIENT_STATUSES:
-        return TransientError(
+        kind = FailedMidway if status == 500 else TransientError
+        return kind(
             f"Salesforce answers {status}{code}; it is tried again.",
             retry_after_seconds=retry_after_seconds,
         )

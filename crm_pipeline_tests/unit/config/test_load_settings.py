@@ -192,12 +192,12 @@ ONE_FAULT = {
         "`crm.read_stream`: there is no such setting; did you mean `read_streams`?",
     ),
     "unknown key, far": (
-        SMALL + "write_backs: {}\n",
+        SMALL + "warehouses: {}\n",
         6,
         (
-            "`write_backs`: there is no such setting; remove it or write one of `version`, "
+            "`warehouses`: there is no such setting; remove it or write one of `version`, "
             "`syncs_enabled`, `crm`, `differential`, `refresh`, `objects`, `reference_data`, "
-            "`marketing`, `events` and `retention`."
+            "`marketing`, `events`, `write_backs` and `retention`."
         ),
     ),
     "unknown key of an object named like a setting": (

@@ -1,0 +1,105 @@
+"""Handing a write-back over to another record, because its own became that one.
+
+Belongs here: the statement, and what our tombstones know. Does not belong here: deciding where it
+goes (writeback/following.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from crm_pipeline.warehouse.claims import Claim
+from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.lease import Lease
+from crm_pipeline.warehouse.outbox import enqueue_from
+from crm_pipeline.warehouse.settling import MOST_COLLISIONS, close_claim
+
+_MOVED = """
+SELECT o.idempotency_key || '=>' || m.record_id AS idempotency_key, o.lane, o.origin, o.batch,
+       m.object_name, m.record_id, o.field, o.value, o.options, o.value_at
+FROM pg_temp.outbox_moved m JOIN crm_sync.outbox o ON o.write_id = m.write_id
+WHERE o.state = 'sending'
+"""
+_HAND_OVER = """
+UPDATE crm_sync.outbox o
+SET state = 'superseded', ended_at = now(), successor_id = n.write_id, code = m.code,
+    reason = m.reason
+FROM pg_temp.outbox_moved m, crm_sync.outbox n
+WHERE o.write_id = m.write_id AND o.state = 'sending'
+AND n.idempotency_key = o.idempotency_key || '=>' || m.record_id
+"""
+_TABLE_OF = """
+SELECT s.table_name, a.attname,
+       EXISTS (SELECT FROM pg_attribute b WHERE b.attrelid = i.indrelid
+               AND b.attname = '_converted_into' AND NOT b.attisdropped)
+FROM crm_sync.object_state s
+JOIN pg_index i ON i.indrelid = to_regclass(format('%%I.%%I', %(schema)s::text, s.table_name))
+ AND i.indisprimary
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+WHERE s.object_name = %(object)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An update that goes to another record, because its own became that one."""
+
+    write_id: int
+    object_name: str
+    record_id: str
+    code: str
+    reason: str
+
+
+def follow(warehouse: Warehouse, lease: Lease, taken: Claim, moves: Sequence[Move]) -> None:
+    """Let updates go on for other records; there, too, the newest value wins.
+
+    The update itself ends as superseded by the one that it became.
+    """
+    for attempt in range(MOST_COLLISIONS):
+        try:
+            with warehouse.connect() as connection:
+                connection.execute(
+                    "CREATE TEMPORARY TABLE outbox_moved (write_id bigint, object_name text,"
+                    " record_id text, code text, reason text) ON COMMIT DROP"
+                )
+                with (
+                    connection.cursor() as cursor,
+                    cursor.copy("COPY pg_temp.outbox_moved FROM STDIN") as copy,
+                ):
+                    for one in moves:
+                        copy.write_row(
+                            (one.write_id, one.object_name, one.record_id, one.code, one.reason)
+                        )
+                enqueue_from(connection, sql.SQL(_MOVED))
+                connection.execute(_HAND_OVER)
+                close_claim(connection, taken)
+                lease.prove(connection)
+            return
+        except psycopg.errors.UniqueViolation:
+            if attempt == MOST_COLLISIONS - 1:
+                raise
+
+
+def known_whereabouts(
+    warehouse: Warehouse, object_name: str, ids: Sequence[str]
+) -> dict[str, tuple[str | None, str | None]]:
+    """What tombstones say of records: the winner of a merge, and the fruit of a conversion."""
+    with warehouse.connect(autocommit=True) as connection:
+        found = connection.execute(
+            _TABLE_OF, {"schema": warehouse.crm_schema, "object": object_name}
+        ).fetchone()
+        if found is None:
+            return {}
+        table, key, is_convertible = found
+        rows = connection.execute(
+            sql.SQL("SELECT {key}, _merged_into, {into} FROM {table} WHERE {key} = ANY(%s)").format(
+                key=sql.Identifier(key),
+                into=sql.SQL("_converted_into" if is_convertible else "NULL::text"),
+                table=sql.Identifier(warehouse.crm_schema, table),
+            ),
+            [list(ids)],
+        ).fetchall()
+    return {str(record_id): (merged, converted) for record_id, merged, converted in rows}

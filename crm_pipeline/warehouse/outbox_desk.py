@@ -1,0 +1,171 @@
+"""What people do with the outbox: look, count, approve, queue again, dismiss.
+
+Belongs here: commands on rows that a person or a write-back's owner names. Does not belong here:
+enqueuing (outbox.py) and delivery (claims.py, settling.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import LiteralString
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+from crm_pipeline.warehouse.connection import Warehouse
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many write-backs stand where; `enqueued` is always the sum of the others.
+
+    Attributes:
+        waiting: to be sent, or on their way.
+    """
+
+    enqueued: int
+    applied: int
+    superseded: int
+    parked: int
+    held: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which parked write-backs are meant; what is None does not choose.
+
+    Attributes:
+        object_name: of an object.
+        code: with this code.
+        origin: of one write-back or action.
+        write_ids: these alone.
+    """
+
+    object_name: str | None = None
+    code: str | None = None
+    origin: str | None = None
+    write_ids: tuple[int, ...] | None = None
+
+
+_TOTALS = """
+SELECT count(*) AS enqueued,
+       count(*) FILTER (WHERE state = 'applied') AS applied,
+       count(*) FILTER (WHERE state = 'superseded') AS superseded,
+       count(*) FILTER (WHERE state = 'parked') AS parked,
+       count(*) FILTER (WHERE state = 'held') AS held,
+       count(*) FILTER (WHERE state IN ('waiting', 'sending')) AS waiting
+FROM crm_sync.outbox
+"""
+_CHOSEN: LiteralString = """
+o.state = 'parked'
+AND (%(object)s::text IS NULL OR o.object_name = %(object)s)
+AND (%(code)s::text IS NULL OR o.code = %(code)s)
+AND (%(origin)s::text IS NULL OR o.origin = %(origin)s)
+AND (%(ids)s::bigint[] IS NULL OR o.write_id = ANY(%(ids)s))
+"""
+# A field for which a newer value waits or was written takes no older one any more; of several
+# parked values for one field, the newest goes.
+_REQUEUE = f"""
+WITH chosen AS (
+    SELECT o.write_id,
+           (SELECT n.write_id FROM crm_sync.outbox n
+            WHERE n.object_name = o.object_name AND n.record_id = o.record_id
+            AND n.field = o.field AND n.write_id <> o.write_id
+            AND (n.state IN ('waiting', 'held')
+                 OR (n.state IN ('sending', 'applied') AND n.value_at >= o.value_at)
+                 OR (n.state = 'parked' AND NOT n.is_dismissed
+                     AND (n.value_at, n.write_id) > (o.value_at, o.write_id)))
+            ORDER BY n.value_at DESC LIMIT 1) AS newer_id
+    FROM crm_sync.outbox o WHERE {_CHOSEN} FOR UPDATE
+)
+UPDATE crm_sync.outbox o
+SET state = CASE WHEN c.newer_id IS NULL THEN 'waiting' ELSE 'superseded' END,
+    ended_at = CASE WHEN c.newer_id IS NULL THEN NULL ELSE now() END,
+    successor_id = c.newer_id, refusals = 0, not_before = '-infinity', is_alone = false,
+    is_dismissed = false, remedy = NULL,
+    code = CASE WHEN c.newer_id IS NULL THEN o.code ELSE 'NEWER_VALUE' END,
+    reason = CASE WHEN c.newer_id IS NULL THEN o.reason
+                  ELSE 'A newer value for the field was known when it was queued again.' END
+FROM chosen c WHERE o.write_id = c.write_id
+RETURNING o.state
+"""
+_DISMISS = f"UPDATE crm_sync.outbox o SET is_dismissed = true WHERE {_CHOSEN} AND NOT is_dismissed"
+_APPROVE = "UPDATE crm_sync.outbox SET state = 'waiting' WHERE state = 'held' AND batch = %s"
+_LOG: LiteralString = """
+SELECT * FROM crm_sync.write_back_log l
+WHERE (%(state)s::text IS NULL OR l.state = %(state)s)
+AND (%(object)s::text IS NULL OR l.object_name = %(object)s)
+ORDER BY l.write_id DESC LIMIT %(limit)s
+"""
+
+
+def totals(warehouse: Warehouse) -> Totals:
+    """How the outbox stands."""
+    with (
+        warehouse.connect(autocommit=True) as connection,
+        connection.cursor(row_factory=class_row(Totals)) as cursor,
+    ):
+        found = cursor.execute(_TOTALS).fetchone()
+    assert found is not None
+    return found
+
+
+def waiting(warehouse: Warehouse) -> tuple[int, datetime | None]:
+    """How many write-backs are to be sent, and when the first of them may be; by an index."""
+    with warehouse.connect(autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT count(*), min(greatest(not_before, enqueued_at)) FROM crm_sync.outbox"
+            " WHERE state = 'waiting'"
+        ).fetchone()
+    assert found is not None
+    return int(found[0]), found[1]
+
+
+def read_log(
+    warehouse: Warehouse, *, state: str | None = None, object_name: str | None = None, limit: int
+) -> list[dict[str, object]]:
+    """The newest rows of `crm_sync.write_back_log`."""
+    facts = {"state": state, "object": object_name, "limit": limit}
+    with warehouse.connect(autocommit=True) as connection:
+        return connection.cursor(row_factory=dict_row).execute(_LOG, facts).fetchall()
+
+
+def requeue(warehouse: Warehouse, chosen: Chosen) -> tuple[int, int]:
+    """Let parked write-backs wait again.
+
+    Returns:
+        How many wait, and how many a newer value has superseded instead.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            with warehouse.connect() as connection:
+                states = [row[0] for row in connection.execute(_REQUEUE, _facts(chosen))]
+            return states.count("waiting"), states.count("superseded")
+        except psycopg.errors.UniqueViolation:
+            # A newer value was enqueued since we looked.
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable: the last attempt raises")
+
+
+def dismiss(warehouse: Warehouse, chosen: Chosen) -> int:
+    """Let parked write-backs rest: they stay parked, and nobody is asked to look any more."""
+    with warehouse.connect() as connection:
+        return connection.execute(_DISMISS, _facts(chosen)).rowcount
+
+
+def approve(connection: psycopg.Connection, batch: str) -> int:
+    """Let held write-backs of a batch go, in the caller's transaction."""
+    return connection.execute(_APPROVE, [batch]).rowcount
+
+
+def _facts(chosen: Chosen) -> Mapping[str, object]:
+    return {
+        "object": chosen.object_name,
+        "code": chosen.code,
+        "origin": chosen.origin,
+        "ids": None if chosen.write_ids is None else list(chosen.write_ids),
+    }

@@ -1,0 +1,242 @@
+"""Emptying the outbox: one drainer at a time takes portion after portion until nothing is due.
+
+One lease, named `write_back`, makes sure of the one; its token is proven by every transaction that
+claims or settles. So one write per record is on its way, however many processes try.
+
+Belongs here: the order in which portions go, and when to stop. Does not belong here: sending one
+(sending.py, jobs.py), what gets into the outbox (the write-backs).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from crm_pipeline.config.settings import Settings
+from crm_pipeline.crm.port import CrmConnector
+from crm_pipeline.errors import SyncsDisabled, UsageError, WrongOrganization
+from crm_pipeline.model.objects import CrmObject, Transport
+from crm_pipeline.model.sync import SyncMode
+from crm_pipeline.model.writeback import Lane, Operation, WriteState
+from crm_pipeline.warehouse import outbox_desk
+from crm_pipeline.warehouse.claims import Portion, claim, next_portion, open_claims
+from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.lease import WRITE_BACK_LEASE, held_lease
+from crm_pipeline.warehouse.ledger import known_organization
+from crm_pipeline.warehouse.settling import release
+from crm_pipeline.writeback.budget import WriteBudget
+from crm_pipeline.writeback.choice import MOST_WRITES_AT_ONCE, choose
+from crm_pipeline.writeback.context import Report, WriteContext, WriteManners
+from crm_pipeline.writeback.jobs import go_on_with_job, send_by_job
+from crm_pipeline.writeback.sending import Sending
+
+_MOST_BYTES_BY_CALLS = 32 * 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class DrainOutcome:
+    """What one drainer did.
+
+    Attributes:
+        applied: write-backs that ended so, in rows of the outbox; superseded and parked likewise.
+        waiting: still to be sent, now or later.
+        next_due_at: when the first of those may be sent; None when nothing waits.
+        problems: what keeps some of them waiting, in sentences.
+    """
+
+    applied: int
+    superseded: int
+    parked: int
+    waiting: int
+    next_due_at: datetime | None
+    api_calls: int
+    problems: tuple[str, ...]
+
+
+@dataclass
+class Drain:
+    """Sends what waits in the outbox of one warehouse to one CRM.
+
+    Attributes:
+        settings: pinned for the drainer's life.
+        connector: may spend the API budget and the reserve for consent.
+        require_enabled: raises `SyncsDisabled` while the operator's switch is off.
+    """
+
+    settings: Settings
+    connector: CrmConnector
+    warehouse: Warehouse
+    require_enabled: Callable[[], None]
+    manners: WriteManners = field(default_factory=WriteManners)
+
+    def run(self, run_id: str, report: Report = lambda step: None) -> DrainOutcome:
+        """Send everything that is due.
+
+        Raises:
+            LeaseBusy: another drainer is at work; what waits is in good hands.
+            Interrupted: switched off, or another drainer took over; the queue is kept.
+            TransientError: the CRM or the warehouse cannot be reached; the queue is kept.
+            UsageError: the CRM refuses our login.
+            WrongOrganization: the login leads to another organisation than the warehouse's.
+        """
+        self._require_on()
+        with (
+            self.warehouse.reusing_connections(),
+            held_lease(
+                self.warehouse, WRITE_BACK_LEASE, owner=run_id, mode=SyncMode.WRITE_BACK
+            ) as lease,
+        ):
+            context = WriteContext(
+                self.settings,
+                self.connector,
+                self.warehouse,
+                lease,
+                self._require_on,
+                self.manners,
+                report,
+            )
+            _Round(context).run()
+        waiting, next_due_at = outbox_desk.waiting(self.warehouse)
+        return DrainOutcome(
+            applied=context.ended[WriteState.APPLIED],
+            superseded=context.ended[WriteState.SUPERSEDED],
+            parked=context.ended[WriteState.PARKED],
+            waiting=waiting,
+            next_due_at=next_due_at,
+            api_calls=context.calls,
+            problems=tuple(context.problems),
+        )
+
+    def _require_on(self) -> None:
+        self.require_enabled()
+        if not self.settings.write_backs.enabled:
+            raise SyncsDisabled(
+                "Write-backs are disabled: the outbox was kept as it is. Set"
+                " `write_backs.enabled: true` in the settings file to go on."
+            )
+
+
+@dataclass(slots=True)
+class _Round:
+    """One drainer's work, from the first portion to the last.
+
+    Attributes:
+        without: objects that cannot be written now.
+    """
+
+    context: WriteContext
+    without: set[str] = field(default_factory=set)
+    _is_known_org: bool = False
+
+    def run(self) -> None:
+        self._recover()
+        deadline = self.context.manners.clock() + self.context.manners.patience_seconds
+        while self._one(Lane.SCORE) and self.context.manners.clock() < deadline:
+            pass
+
+    def _one(self, lowest: Lane, *, only_calls: bool = False) -> bool:
+        """Deliver one portion of the lanes up to the lowest; says whether there was one."""
+        context = self.context
+        context.require_enabled()
+        context.lease.check()
+        portion = next_portion(
+            context.warehouse,
+            limit=context.manners.most_by_calls + 1,
+            lowest_lane=min(lowest, self._affordable()),
+            without=sorted(self.without),
+        )
+        if portion is None:
+            return False
+        self._require_own_organization()
+        crm_object = context.describe(portion.object_name)
+        if crm_object is None:
+            self.without.add(portion.object_name)
+            return True
+        if portion.lane > self._affordable():
+            return True  # the first answer has told how the day stands
+        return self._deliver(portion, crm_object, only_calls=only_calls)
+
+    def _affordable(self) -> Lane:
+        crm, writes = self.context.settings.crm, self.context.settings.write_backs
+        budget = WriteBudget(crm.api_budget_percent, writes.consent_reserve_percent)
+        lane = budget.lowest_lane(self.context.connector.usage)
+        if lane is Lane.CONSENT:
+            self.context.note(
+                f"The API budget is spent (crm.api_budget_percent is {crm.api_budget_percent}):"
+                " only consent is written until calls are free again."
+            )
+        return lane
+
+    def _deliver(self, portion: Portion, crm_object: CrmObject, *, only_calls: bool) -> bool:
+        context = self.context
+        choice = choose(portion, context.able, most_by_calls=context.manners.most_by_calls)
+        is_job = choice.transport is Transport.BULK and not only_calls
+        taken = claim(
+            context.warehouse,
+            context.lease,
+            portion,
+            transport=(Transport.BULK if is_job else Transport.REST).value,
+            reason=choice.reason,
+            most_writes=context.able.job_rows if is_job else MOST_WRITES_AT_ONCE,
+            most_bytes=context.able.job_bytes if is_job else _MOST_BYTES_BY_CALLS,
+            key_field=self._key_field(portion),
+            without_care=is_job,
+        )
+        if not taken.writes and is_job:
+            return self._deliver(portion, crm_object, only_calls=True)
+        if not taken.writes:
+            # Somebody holds them for a moment, enqueuing newer values: the next drainer takes them.
+            self.without.add(portion.object_name)
+            return True
+        context.report("claimed")
+        if is_job:
+            send_by_job(context, taken, crm_object, self._urgent)
+            return True
+        sending = Sending(context, taken, crm_object)
+        sending.run()
+        if sending.stop is not None:
+            self.without.add(portion.object_name)
+        return True
+
+    def _urgent(self) -> None:
+        """What people wait for goes between two looks at a job."""
+        while self._one(Lane.ACTION, only_calls=True):
+            pass
+
+    def _key_field(self, portion: Portion) -> str | None:
+        if portion.operation is Operation.UPDATE:
+            return None
+        return portion.external_id_field or self.context.settings.write_backs.key_field
+
+    def _recover(self) -> None:
+        """What a dead drainer left on its way: its job is asked, or it is read back."""
+        for left in open_claims(self.context.warehouse):
+            if left.job is None:
+                release(self.context.warehouse, self.context.lease, left, is_uncertain=True)
+                continue
+            self._require_own_organization()
+            crm_object = self.context.describe(left.portion.object_name)
+            if crm_object is not None:
+                go_on_with_job(self.context, left, crm_object, self._urgent)
+
+    def _require_own_organization(self) -> None:
+        """No record of one organisation is ever written to another.
+
+        Raises:
+            WrongOrganization: the login leads elsewhere.
+            UsageError: the warehouse belongs to no organisation yet.
+        """
+        if self._is_known_org:
+            return
+        known = known_organization(self.context.warehouse)
+        if known is None:
+            raise UsageError(
+                "This warehouse holds the data of no organisation yet, so nothing can be written"
+                " back. Launch a full sync first: crm-pipeline sync full"
+            )
+        organization = self.context.connector.organization_id()
+        if organization != known[0]:
+            raise WrongOrganization(
+                f"This warehouse holds the data of {known[1]} ({known[0]}), but the login leads to"
+                f" the organisation {organization}. Nothing was written."
+            )
+        self._is_known_org = True

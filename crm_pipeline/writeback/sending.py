@@ -1,0 +1,287 @@
+"""A claim on its way by single calls: read back, packed, sent, settled batch by batch.
+
+Belongs here: the order of these steps, and what an outcome means for rows of the outbox. Does not
+belong here: choosing a transport (choice.py), jobs (jobs.py), which claim is next (drain.py).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from crm_pipeline.errors import (
+    CrmPipelineError,
+    Interrupted,
+    NotAccepted,
+    ObjectUnavailable,
+    TransientError,
+    UsageError,
+)
+from crm_pipeline.model.objects import CrmObject
+from crm_pipeline.model.writeback import (
+    OnDuplicate,
+    Operation,
+    Outcome,
+    Verdict,
+    WriteBatch,
+    WriteRow,
+    WriteState,
+)
+from crm_pipeline.warehouse.claims import Claim, ClaimedWrite, claimed_writes
+from crm_pipeline.warehouse.handing_over import follow
+from crm_pipeline.warehouse.settling import Settlement, release, settle
+from crm_pipeline.writeback import following
+from crm_pipeline.writeback.bisection import Sifted, sift
+from crm_pipeline.writeback.choice import pack
+from crm_pipeline.writeback.context import WriteContext
+from crm_pipeline.writeback.following import Lost
+
+_READ_BACK = Outcome(
+    Verdict.APPLIED, code="READ_BACK", reason="No answer had come; the record holds the value."
+)
+
+
+@dataclass(slots=True)
+class Sending:
+    """One claim on its way.
+
+    Attributes:
+        stop: why the drainer should not go on, if something says so.
+    """
+
+    context: WriteContext
+    taken: Claim
+    crm_object: CrmObject
+    stop: CrmPipelineError | None = None
+    _writes: dict[int, ClaimedWrite] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Send and settle everything that was claimed, or let it wait again.
+
+        Raises:
+            Interrupted: switched off, or the lease is lost; what was not sent waits again.
+            NotAccepted: the CRM takes nothing now; the same.
+            UsageError: the CRM refuses our login; the same.
+        """
+        calls = self.context.calls
+        try:
+            rows = list(self._sendable())
+            rows = self._not_there_yet(rows)
+            self._send_all(pack(rows, self._most_rows))
+        except (Interrupted, NotAccepted, ObjectUnavailable, UsageError) as error:
+            self.stop = error
+        except TransientError as error:  # of a read-back: what became of the rows stays unknown
+            self.context.note(error)
+            self.stop = error
+        self._let_go(self.context.calls - calls)
+        if isinstance(self.stop, ObjectUnavailable):
+            self.context.note(self.stop)
+        elif self.stop is not None:
+            raise self.stop
+
+    @property
+    def _most_rows(self) -> int:
+        return self.context.able.rows_per_call
+
+    @property
+    def _is_update(self) -> bool:
+        return self.taken.portion.operation is Operation.UPDATE
+
+    def _sendable(self) -> Iterator[WriteRow]:
+        """The claim as rows of records, without what can be seen to be refused."""
+        writes = claimed_writes(self.context.warehouse, self.taken)
+        self._writes = {write.write_id: write for write in writes}
+        refused = {write.write_id: found for write in writes if (found := self._refusal(write))}
+        self._settle(Settlement(write_id, outcome) for write_id, outcome in refused.items())
+        by_record: dict[str, list[ClaimedWrite]] = defaultdict(list)
+        for write in writes:
+            if write.write_id not in refused:
+                by_record[write.record_id or write.external_id or ""].append(write)
+        for together in by_record.values():
+            yield self._row(together)
+
+    def _refusal(self, write: ClaimedWrite) -> Outcome | None:
+        connector, operation = self.context.connector, self.taken.portion.operation
+        if self.taken.key_field is not None and not self._is_update:
+            without_key = connector.key_refusal(self.crm_object, self.taken.key_field)
+            if without_key is not None:
+                return without_key
+        for name, value in write.values.items():
+            found = connector.refusal_of(self.crm_object, operation, name, value)
+            if found is not None:
+                return found
+        return None
+
+    def _row(self, together: Sequence[ClaimedWrite]) -> WriteRow:
+        first = together[0]
+        values = {name: value for write in together for name, value in write.values.items()}
+        parents = (
+            str(values[name]) for name in self.context.able.parent_fields if values.get(name)
+        )
+        return WriteRow(
+            writes=tuple(write.write_id for write in together),
+            values=values,
+            record_id=first.record_id if self._is_update else None,
+            external_id=first.external_id,
+            parent_id=first.parent_id or next(parents, None),
+        )
+
+    def _not_there_yet(self, rows: list[WriteRow]) -> list[WriteRow]:
+        """Rows whose values the CRM lacks; what got through without an answer is settled.
+
+        A create needs no reading: sent again, it finds the record by its key.
+        """
+        if not self.taken.portion.is_uncertain or not self._is_update or not rows:
+            return rows
+        self.context.require_enabled()
+        names = sorted({name for row in rows for name in row.values})
+        ids = [row.record_id or "" for row in rows]
+        held = self.context.connector.retrieve(self.crm_object, ids, names)
+        missing: list[WriteRow] = []
+        there: list[WriteRow] = []
+        for row in rows:
+            found = held.get(row.record_id or "")
+            is_there = found is not None and all(
+                self.context.connector.same_value(self.crm_object, name, value, found.get(name))
+                for name, value in row.values.items()
+            )
+            (there if is_there else missing).append(row)
+        self._settle(Settlement(write_id, _READ_BACK) for row in there for write_id in row.writes)
+        return missing
+
+    def _send_all(self, sequences: list[list[tuple[WriteRow, ...]]]) -> None:
+        if len(sequences) < 2:
+            for sequence in sequences:
+                self._send_in_turn(sequence)
+            return
+        with ThreadPoolExecutor(self.context.able.calls_at_once, "write-back") as pool:
+            for done in [pool.submit(self._send_in_turn, sequence) for sequence in sequences]:
+                done.result()
+
+    def _send_in_turn(self, sequence: list[tuple[WriteRow, ...]]) -> None:
+        for batch in sequence:
+            if self.stop is not None:
+                return
+            try:
+                self.context.require_enabled()
+                self.context.lease.check()
+                self._send(batch)
+            except (Interrupted, NotAccepted, ObjectUnavailable, UsageError) as error:
+                self.stop = error
+            except TransientError as error:
+                self._note_outage(batch, error)
+
+    def _send(self, batch: tuple[WriteRow, ...]) -> None:
+        def write(rows: tuple[WriteRow, ...]) -> tuple[Outcome, ...]:
+            portion = self.taken.portion
+            return self.context.connector.write(
+                WriteBatch(
+                    self.crm_object, portion.operation, rows, self.taken.key_field, portion.options
+                )
+            )
+
+        sifted = sift(batch, write)
+        self.context.report("sent")
+        self.context.outages = 0
+        self._settle_sifted(sifted)
+        self.context.report("settled")
+        if sifted.unanswered and isinstance(sifted.problem, TransientError):
+            raise sifted.problem
+
+    def _settle_sifted(self, sifted: Sifted) -> None:
+        settlements: list[Settlement] = []
+        lost: list[Lost] = []
+        for row, outcome in sifted.answered:
+            if following.is_elsewhere(outcome) and self._is_update:
+                lost += [Lost(self._writes[write_id], outcome) for write_id in row.writes]
+            else:
+                settlements += self._judged(row, outcome)
+        self._settle(settlements)
+        if lost:
+            self._follow(lost)
+
+    def _judged(self, row: WriteRow, outcome: Outcome) -> Iterator[Settlement]:
+        """What an outcome means for each write that the row carried."""
+        if outcome.verdict is Verdict.DUPLICATE:
+            outcome = self._linked(outcome)
+        if outcome.verdict is Verdict.PARK and len(row.writes) > 1:
+            yield from self._blamed(row, outcome)
+            return
+        for write_id in row.writes:
+            refusals = self._writes[write_id].refusals
+            pause = self.context.manners.pause_seconds(outcome.verdict, refusals)
+            is_passing = outcome.verdict in {Verdict.RETRY, Verdict.WAIT}
+            yield Settlement(
+                write_id,
+                outcome,
+                delay_seconds=pause if is_passing else 0.0,
+                is_uncertain=outcome.code == "FAILED_MIDWAY",
+            )
+
+    def _blamed(self, row: WriteRow, outcome: Outcome) -> Iterator[Settlement]:
+        """One field must not hold back the others; if none is named, each is tried by itself."""
+        at_fault = {name.casefold() for name in outcome.fields}
+        again = Outcome(Verdict.RETRY, code=outcome.code, reason=outcome.reason)
+        for write_id in row.writes:
+            names = {name.casefold() for name in self._writes[write_id].values}
+            if names & at_fault:
+                yield Settlement(write_id, outcome)
+            else:
+                yield Settlement(write_id, again, counts=False, is_alone=not at_fault)
+
+    def _linked(self, outcome: Outcome) -> Outcome:
+        wanted = self.taken.portion.options.on_duplicate
+        if wanted is OnDuplicate.LINK and len(outcome.matches) == 1:
+            return Outcome(
+                Verdict.APPLIED,
+                record_id=outcome.matches[0],
+                code="LINKED",
+                reason="The record was there already; it was taken as it is.",
+            )
+        return outcome
+
+    def _follow(self, lost: Sequence[Lost]) -> None:
+        context = self.context
+        moves, ended = following.find(
+            context.connector, context.warehouse, self.crm_object, lost, context.describe
+        )
+        if moves:
+            follow(context.warehouse, context.lease, self.taken, moves)
+            context.ended[WriteState.SUPERSEDED] += len(moves)
+        self._settle(Settlement(one.write.write_id, one.outcome) for one in ended)
+
+    def _note_outage(self, batch: tuple[WriteRow, ...], error: TransientError) -> None:
+        """No answer: the rows wait and are read back; too many of them, and we stop asking."""
+        self.context.outages += 1
+        self.context.note(error)
+        pause = error.retry_after_seconds
+        if pause is None:
+            pause = self.context.manners.pause_seconds(Verdict.RETRY, self.context.outages)
+        outcome = Outcome(Verdict.RETRY, code="NO_ANSWER", reason="The CRM gave no answer.")
+        self._settle(
+            Settlement(write_id, outcome, delay_seconds=pause, is_uncertain=True, counts=False)
+            for row in batch
+            for write_id in row.writes
+        )
+        if self.context.outages >= self.context.manners.most_outages:
+            self.stop = error
+
+    def _settle(self, settlements: Iterable[Settlement]) -> None:
+        listed = list(settlements)
+        if listed:
+            self.context.ended += settle(
+                self.context.warehouse, self.context.lease, self.taken, listed
+            )
+
+    def _let_go(self, calls: int) -> None:
+        """What was not sent waits again; after a lost lease, that is the next drainer's to do."""
+        if self.context.lease.lost.is_set():
+            return
+        is_uncertain = self.taken.portion.is_uncertain
+        release(
+            self.context.warehouse,
+            self.context.lease,
+            self.taken,
+            is_uncertain=is_uncertain,
+            api_calls=calls,
+        )
