@@ -16,6 +16,7 @@ from crm_pipeline.crm.salesforce.failures import (
 from crm_pipeline.errors import (
     ConfigurationError,
     CredentialsError,
+    FailedMidway,
     FieldUnavailable,
     ObjectUnavailable,
     PermanentError,
@@ -53,7 +54,8 @@ def body(code: str, message: str = "Canary") -> bytes:
         (401, "SOMETHING", CredentialsError),
         (403, "SOMETHING", PermanentError),
         (400, "INVALIDJOB", PermanentError),
-        *((status, "", TransientError) for status in (406, 408, 420, 429, 500, 502, 503, 504)),
+        *((status, "", TransientError) for status in (406, 408, 420, 429, 502, 503, 504)),
+        (500, "", FailedMidway),
     ],
 )
 def test_e4_e7_codes_and_statuses_become_verdicts(
