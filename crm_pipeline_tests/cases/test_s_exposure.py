@@ -203,7 +203,8 @@ def test_s13_formulas_of_spreadsheets_stay_values_and_no_file_for_one_is_written
         if re.search("csv.writer|DictWriter|to_csv|to_excel", file.read_text())
         and "sandbox" not in file.parts
     }
-    assert written == {"json_rows.py", "reference.py"}, "our only CSV is what COPY reads"
+    known = {"json_rows.py", "reference.py", "job_files.py"}
+    assert written == known, "our only CSV is what COPY and the CRM's jobs read"
 
 
 # S14
