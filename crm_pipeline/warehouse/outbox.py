@@ -27,16 +27,16 @@ changes it back each time, and would for ever."""
 _ATTEMPTS = 5
 
 _COLUMNS: Mapping[str, str] = {
-    "idempotency_key": "text",
+    "idempotency_key": 'text COLLATE "C"',
     "lane": "smallint",
     "origin": "text",
     "batch": "text",
     "operation": "text",
-    "object_name": "text",
-    "record_id": "text",
+    "object_name": 'text COLLATE "C"',
+    "record_id": 'text COLLATE "C"',
     "external_id_field": "text",
-    "external_id": "text",
-    "field": "text",
+    "external_id": 'text COLLATE "C"',
+    "field": 'text COLLATE "C"',
     "value": "jsonb",
     "fields": "jsonb",
     "before": "jsonb",
@@ -119,10 +119,19 @@ FROM (
            ) >= {MOST_EQUAL_REWRITES} AS is_war
     FROM pg_temp.outbox_new n
     LEFT JOIN LATERAL (
-        SELECT o.write_id FROM crm_sync.outbox o
-        WHERE o.object_name = n.object_name AND o.record_id = n.record_id AND o.field = n.field
-        AND o.value_at > n.value_at AND o.state IN ('waiting', 'held', 'sending', 'applied')
-        ORDER BY o.value_at DESC LIMIT 1
+        SELECT max(o.write_id) AS write_id FROM (
+            SELECT p.write_id FROM crm_sync.outbox p
+            WHERE p.object_name = n.object_name AND p.record_id = n.record_id
+            AND p.field = n.field AND p.value_at > n.value_at AND p.state IN ('waiting', 'held')
+            UNION ALL
+            SELECT s.write_id FROM crm_sync.outbox s
+            WHERE s.object_name = n.object_name AND s.record_id = n.record_id
+            AND s.field = n.field AND s.value_at > n.value_at AND s.state = 'sending'
+            UNION ALL (
+            SELECT a.write_id FROM crm_sync.outbox a
+            WHERE a.object_name = n.object_name AND a.record_id = n.record_id
+            AND a.field = n.field AND a.value_at > n.value_at AND a.state = 'applied' LIMIT 1)
+        ) o
     ) newer ON n.field IS NOT NULL AND n.rank = 1
     ORDER BY n.ordinal
 ) j
@@ -294,7 +303,8 @@ def _selected(name: str, type_code: int) -> sql.Composable:
     column = sql.SQL("q.{}").format(sql.Identifier(name))
     if name in {"value", "before"} and type_code != _JSONB:
         return sql.SQL("coalesce(to_jsonb({}), 'null')").format(column)
-    return sql.SQL("{}::{}").format(column, sql.SQL(_COLUMNS[name]))
+    kind = _COLUMNS[name].partition(" COLLATE")[0]
+    return sql.SQL("{}::{}").format(column, sql.SQL(kind))
 
 
 def _impossible(type_code: int | None) -> sql.Composable:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from crm_pipeline.model.writeback import Outcome, Verdict
+from crm_pipeline.model.writeback import Outcome, Verdict, WriteState
 from crm_pipeline.warehouse.claims import Claim
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease
@@ -45,9 +45,17 @@ class Settlement:
 
 _SETTLED = """
 CREATE TEMPORARY TABLE outbox_settled (
-    write_id bigint, verdict text, written_id text, is_created boolean, code text, reason text,
-    remedy text, delay double precision, is_uncertain boolean, counts boolean, is_alone boolean
+    write_id bigint PRIMARY KEY, verdict text, written_id text, is_created boolean, code text,
+    reason text, remedy text, delay double precision, is_uncertain boolean, counts boolean,
+    is_alone boolean
 ) ON COMMIT DROP
+"""
+_APPLY = """
+UPDATE crm_sync.outbox o
+SET state = 'applied', ended_at = now(), is_uncertain = false, code = s.code, reason = s.reason,
+    written_id = coalesce(s.written_id, o.record_id), is_created = s.is_created
+FROM pg_temp.outbox_settled s
+WHERE s.verdict = 'applied' AND o.write_id = s.write_id AND o.state = 'sending'
 """
 # The newer value of a field waits already: what did not get through is superseded by it. Whoever is
 # refused too often is parked with the last refusal.
@@ -61,25 +69,22 @@ WITH newer AS (
     WHERE s.verdict <> 'applied'
 ), judged AS (
     SELECT s.*, n.newer_id,
-           CASE WHEN s.verdict = 'applied' THEN 'applied'
-                WHEN n.newer_id IS NOT NULL THEN 'superseded'
+           CASE WHEN n.newer_id IS NOT NULL THEN 'superseded'
                 WHEN s.verdict IN ('retry', 'wait')
                      AND o.refusals + s.counts::int < {MOST_REFUSALS} THEN 'waiting'
-                WHEN s.verdict = 'superseded' THEN 'superseded'
                 ELSE 'parked' END AS state
     FROM pg_temp.outbox_settled s
     JOIN crm_sync.outbox o ON o.write_id = s.write_id
     LEFT JOIN newer n ON n.write_id = s.write_id
+    WHERE s.verdict <> 'applied'
 )
 UPDATE crm_sync.outbox o
 SET state = j.state,
     ended_at = CASE WHEN j.state = 'waiting' THEN NULL ELSE now() END,
     not_before = now() + make_interval(secs => j.delay),
-    refusals = o.refusals + CASE WHEN j.verdict = 'applied' THEN 0 ELSE j.counts::int END,
+    refusals = o.refusals + j.counts::int,
     is_uncertain = j.is_uncertain AND j.state = 'waiting',
     is_alone = j.is_alone OR o.is_alone,
-    written_id = coalesce(j.written_id, o.written_id),
-    is_created = coalesce(j.is_created, o.is_created),
     successor_id = coalesce(j.newer_id, o.successor_id),
     code = CASE WHEN j.state = 'superseded' AND j.newer_id IS NOT NULL THEN 'NEWER_VALUE'
                 ELSE coalesce(j.code, CASE WHEN j.state = 'parked' THEN 'UNKNOWN' END) END,
@@ -158,18 +163,28 @@ def settle_from(
                 connection.execute(_SETTLED)
                 fill(connection)
                 connection.execute("ANALYZE pg_temp.outbox_settled")
+                applied = connection.execute(_APPLY).rowcount
                 counted = connection.execute(
                     f"WITH done AS ({_SETTLE}) SELECT state, count(*) FROM done GROUP BY state"
                 ).fetchall()
-                connection.execute(_RELIEVE, [taken.claim_id])
+                if applied and _has_parked(connection):
+                    connection.execute(_RELIEVE, [taken.claim_id])
                 close_claim(connection, taken, api_calls=api_calls)
                 lease.prove(connection)
-            return Counter({str(state): int(count) for state, count in counted})
+            states = {str(state): int(count) for state, count in counted}
+            return Counter({**states, WriteState.APPLIED.value: applied})
         except psycopg.errors.UniqueViolation:
             # A newer value was enqueued since we looked; the next look supersedes ours by it.
             if attempt == MOST_COLLISIONS - 1:
                 raise
     raise AssertionError("unreachable: the last attempt raises")
+
+
+def _has_parked(connection: psycopg.Connection) -> bool:
+    found = connection.execute(
+        "SELECT EXISTS (SELECT FROM crm_sync.outbox WHERE state = 'parked' AND field IS NOT NULL)"
+    ).fetchone()
+    return bool(found and found[0])
 
 
 def _settled_row(one: Settlement) -> tuple[object, ...]:

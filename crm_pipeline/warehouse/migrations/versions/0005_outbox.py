@@ -86,11 +86,10 @@ CREATE UNIQUE INDEX outbox_one_pending ON crm_sync.outbox (object_name, record_i
 CREATE INDEX outbox_next ON crm_sync.outbox (lane, write_id) WHERE state = 'waiting';
 CREATE INDEX outbox_in_flight ON crm_sync.outbox (object_name, record_id)
     WHERE state = 'sending';
-CREATE INDEX outbox_by_claim ON crm_sync.outbox (claim_id) WHERE state = 'sending';
 CREATE INDEX outbox_by_external_id ON crm_sync.outbox (object_name, external_id)
     WHERE state IN ('waiting', 'sending') AND external_id IS NOT NULL;
-CREATE INDEX outbox_by_field ON crm_sync.outbox (object_name, record_id, field, value_at)
-    WHERE field IS NOT NULL;
+CREATE INDEX outbox_latest ON crm_sync.outbox (object_name, record_id, field, value_at)
+    WHERE state = 'applied' AND field IS NOT NULL;
 CREATE INDEX outbox_parked ON crm_sync.outbox (object_name, record_id, field)
     WHERE state = 'parked';
 COMMENT ON TABLE crm_sync.outbox IS
