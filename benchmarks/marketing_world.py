@@ -93,24 +93,18 @@ def invent_people(database: str, people: int) -> None:
 def invent_events(database: str, people: int, *, first: int, last: int, file: Path) -> None:
     """A CSV file of events, as a tool would export them."""
     select = _EVENT.format(half=people // 2, first=first, last=last)
-    with (
-        psycopg.connect(database) as connection,
-        connection.cursor().copy(
-            f"COPY ({select}) TO STDOUT (FORMAT csv, HEADER)".encode()
-        ) as copy,
-        file.open("wb") as out,
-    ):
-        for block in copy:
-            out.write(block)
+    _copy_out(database, f"COPY ({select}) TO STDOUT (FORMAT csv, HEADER)", file)
 
 
 def export(database: str, table: str, file: Path) -> None:
     """The bytes of one typed table."""
+    _copy_out(database, f"COPY salesforce.{table} TO STDOUT (FORMAT csv)", file)
+
+
+def _copy_out(database: str, statement: str, file: Path) -> None:
     with (
         psycopg.connect(database) as connection,
-        connection.cursor().copy(
-            f"COPY salesforce.{table} TO STDOUT (FORMAT csv)".encode()
-        ) as copy,
+        connection.cursor().copy(statement.encode()) as copy,
         file.open("wb") as out,
     ):
         for block in copy:
