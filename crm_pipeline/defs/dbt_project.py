@@ -12,9 +12,12 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -91,6 +94,22 @@ class DbtProject:
         # Last, and by renaming: whoever sees the manifest sees all of it.
         for name in (PARTIAL_PARSE, "manifest.json"):
             (aside / name).replace(self.work / name)
+
+    @contextmanager
+    def target(self, purpose: str) -> Iterator[Path]:
+        """A folder for what one command writes; what was parsed is taken along, and kept after it.
+
+        What was parsed serves one connection only, so the first command over another one parses
+        once more.
+        """
+        self.work.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.work, prefix=f"{purpose}-") as folder:
+            kept, taken = self.work / PARTIAL_PARSE, Path(folder) / PARTIAL_PARSE
+            if kept.exists():
+                shutil.copy(kept, taken)
+            yield Path(folder)
+            if taken.exists():
+                taken.replace(kept)
 
     def command(self, *verb: str, target: Path) -> list[str]:
         """A dbt command line; no secret ever stands in it."""

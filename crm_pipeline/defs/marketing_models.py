@@ -9,18 +9,15 @@ and parsing the project (dbt_project.py), the SQL (dbt_marketing/).
 """
 
 import json
-import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import environ
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from crm_pipeline.defs.dbt_project import PARTIAL_PARSE, DbtProject, connection_variables
+from crm_pipeline.defs.dbt_project import DbtProject, connection_variables
 from crm_pipeline.defs.failures import told_as_failure
 from crm_pipeline.defs.metadata import OWNERS
 from crm_pipeline.defs.names import (
@@ -170,11 +167,7 @@ def build_models(
     Raises:
         PermanentError: dbt ended before it had built anything.
     """
-    with tempfile.TemporaryDirectory(dir=project.work, prefix="build-") as folder:
-        target = Path(folder)
-        parsed = project.work / PARTIAL_PARSE
-        if parsed.exists():
-            shutil.copy(parsed, target)
+    with project.target("build") as target:
         left_out = ["unit_test"] if is_tested else ["unit_test", "test"]
         command = [
             *project.command("build", target=target),
@@ -182,7 +175,6 @@ def build_models(
             *("--select", *chosen),
         ]
         code = _run(command, project.environment(connection_variables(url)))
-        _keep_what_was_parsed(target, project)
         file = target / "run_results.json"
         if not file.exists():
             raise PermanentError(
@@ -191,13 +183,6 @@ def build_models(
             )
         results: list[Node] = json.loads(file.read_bytes())["results"]
         return results
-
-
-def _keep_what_was_parsed(target: Path, project: DbtProject) -> None:
-    """What was parsed serves one connection only, so the first build parses once more."""
-    parsed = target / PARTIAL_PARSE
-    if parsed.exists():
-        parsed.replace(project.work / PARTIAL_PARSE)
 
 
 def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:

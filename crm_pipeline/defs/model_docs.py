@@ -7,10 +7,9 @@ arguments and sentences (cli/model_docs.py).
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
-from crm_pipeline.defs.dbt_project import PARTIAL_PARSE, DbtProject, connection_variables
+from crm_pipeline.defs.dbt_project import DbtProject, connection_variables
 from crm_pipeline.errors import PermanentError
 
 _SECONDS = 600
@@ -32,12 +31,7 @@ def write_model_docs(project: DbtProject, url: str, folder: Path) -> Path:
     Raises:
         PermanentError: dbt could not; the sentence carries its own.
     """
-    project.work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=project.work, prefix="docs-") as name:
-        target = Path(name)
-        parsed = project.work / PARTIAL_PARSE
-        if parsed.exists():
-            shutil.copy(parsed, target)
+    with project.target("docs") as target:
         done = subprocess.run(
             [*project.command("docs", "generate", target=target), "--static"],
             env={**os.environ, **project.environment(connection_variables(url))},

@@ -8,12 +8,7 @@
     {%- for object, table in objects if is_synced(object) -%}
         {%- set relation = source('salesforce', table) -%}
         {%- set mapping = var('crm_objects').get(object, {}).get('columns') or {} -%}
-        {%- set names = [] -%}
-        {%- if execute -%}
-            {%- for column in adapter.get_columns_in_relation(relation) -%}
-                {%- do names.append(column.name) -%}
-            {%- endfor -%}
-        {%- endif -%}
+        {%- set names = columns_of(relation) -%}
         {%- if '_merged_into' in names -%}
             {%- set address = mapping.get('email') if mapping else 'email' -%}
             {%- do parts.append(

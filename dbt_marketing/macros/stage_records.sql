@@ -11,12 +11,7 @@
 {% macro stage_records(object, table, fields) %}
     {%- set relation = source('salesforce', table) -%}
     {%- set mapping = var('crm_objects').get(object, {}).get('columns') -%}
-    {%- set present = [] -%}
-    {%- if execute -%}
-        {%- for column in adapter.get_columns_in_relation(relation) -%}
-            {%- do present.append(column.name) -%}
-        {%- endfor -%}
-    {%- endif -%}
+    {%- set present = columns_of(relation) -%}
     {%- set stamp = (mapping or {}).get('systemmodstamp', 'systemmodstamp') -%}
 select
     {%- for field, type, name in fields %}
