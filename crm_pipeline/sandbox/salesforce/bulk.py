@@ -21,7 +21,7 @@ from starlette.responses import Response, StreamingResponse
 from crm_pipeline.sandbox.salesforce import identifiers
 from crm_pipeline.sandbox.salesforce.bulk_files import Produced, ResultFiles
 from crm_pipeline.sandbox.salesforce.calls import Call, ServerSettings, answer, nothing
-from crm_pipeline.sandbox.salesforce.clock import stamp_text
+from crm_pipeline.sandbox.salesforce.clock import spoken
 from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
 from crm_pipeline.sandbox.salesforce.query_limits import check_length, check_time
 from crm_pipeline.sandbox.salesforce.schema import COMPOUND_TYPES
@@ -61,8 +61,8 @@ class Job:
             "operation": self.operation,
             "object": self.object_name,
             "createdById": user_id,
-            "createdDate": _spoken(self.created),
-            "systemModstamp": _spoken(self.touched or self.created),
+            "createdDate": spoken(self.created),
+            "systemModstamp": spoken(self.touched or self.created),
             "state": self.state,
             "concurrencyMode": "Parallel",
             "contentType": "CSV",
@@ -78,10 +78,6 @@ class Job:
         if self.error:
             found["errorMessage"] = self.error
         return found
-
-
-def _spoken(moment: datetime) -> str:
-    return stamp_text(moment)[:23] + "+0000"
 
 
 class Jobs:

@@ -76,6 +76,12 @@ def stamp_text(moment: datetime) -> str:
     return _utc(moment).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
+def spoken(moment: datetime | str) -> str:
+    """A moment, or its stored form, as answers show it: milliseconds, an offset without a colon."""
+    stored = moment if isinstance(moment, str) else stamp_text(moment)
+    return stored[:23] + "+0000"
+
+
 def stamp_moment(text: str) -> datetime:
     """The moment that a stored stamp (or any ISO 8601 text with an offset) means."""
     return _utc(datetime.fromisoformat(text))

@@ -20,7 +20,12 @@ from crm_pipeline.sandbox.salesforce.calls import (
     plain_json,
     refusal,
 )
-from crm_pipeline.sandbox.salesforce.failures import OrgError, RequestFails, not_found
+from crm_pipeline.sandbox.salesforce.failures import (
+    OrgError,
+    RequestFails,
+    method_not_allowed,
+    not_found,
+)
 
 _PREFIX = "/services/data/"
 _NOT_INSIDE = ("/composite/batch", "/composite/graph", "/jobs/", "/tooling/")
@@ -50,12 +55,7 @@ class Dispatcher:
                     continue
                 handler = handlers.get(request.method)
                 if handler is None:
-                    raise OrgError(
-                        "METHOD_NOT_ALLOWED",
-                        f"HTTP Method '{request.method}' not allowed. Allowed are "
-                        f"{', '.join(sorted(handlers))}",
-                        status=405,
-                    )
+                    raise method_not_allowed(request.method, handlers)
                 parts = {
                     name: convertors[name].convert(one) for name, one in found.groupdict().items()
                 }

@@ -4,7 +4,7 @@ Belongs here: Salesforce's error codes as constructors that are used in more tha
 Does not belong here: HTTP (server.py turns an OrgError into a response).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 NOT_FOUND = 404
@@ -89,6 +89,15 @@ _CODES_WITH_FIELDS = frozenset(
 def not_found(message: str = "The requested resource does not exist") -> OrgError:
     """A record, object or resource that is not there."""
     return OrgError("NOT_FOUND", message, status=NOT_FOUND)
+
+
+def method_not_allowed(method: str, allowed: Iterable[str]) -> OrgError:
+    """A resource that knows other methods."""
+    return OrgError(
+        "METHOD_NOT_ALLOWED",
+        f"HTTP Method '{method}' not allowed. Allowed are {', '.join(sorted(allowed))}",
+        status=405,
+    )
 
 
 def entity_is_deleted() -> OrgError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from crm_pipeline.sandbox.salesforce import identifiers
 from crm_pipeline.sandbox.salesforce.batches import Outcome, check_named_once, each, named_twice
-from crm_pipeline.sandbox.salesforce.clock import stamp_text
+from crm_pipeline.sandbox.salesforce.clock import spoken
 from crm_pipeline.sandbox.salesforce.editing import own_id
 from crm_pipeline.sandbox.salesforce.failures import OrgError, RequestFails, not_found
 from crm_pipeline.sandbox.salesforce.ingest_rows import Table, parsed
@@ -62,8 +62,8 @@ class IngestJob:
             "operation": self.operation,
             "object": self.object_name,
             "createdById": user_id,
-            "createdDate": _spoken(self.created),
-            "systemModstamp": _spoken(self.touched or self.created),
+            "createdDate": spoken(self.created),
+            "systemModstamp": spoken(self.touched or self.created),
             "state": self.state,
             "externalIdFieldName": self.external_id_field or None,
             "assignmentRuleId": self.assignment_rule or None,
@@ -93,10 +93,6 @@ class IngestJob:
         if self.error:
             found["errorMessage"] = self.error
         return found
-
-
-def _spoken(moment: datetime) -> str:
-    return stamp_text(moment)[:23] + "+0000"
 
 
 class IngestJobs:

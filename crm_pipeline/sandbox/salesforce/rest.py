@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from crm_pipeline.sandbox.salesforce import describe
 from crm_pipeline.sandbox.salesforce.calls import Call, answer
-from crm_pipeline.sandbox.salesforce.clock import stamp_moment, stamp_text
+from crm_pipeline.sandbox.salesforce.clock import spoken, stamp_moment, stamp_text
 from crm_pipeline.sandbox.salesforce.cursors import Cursor
 from crm_pipeline.sandbox.salesforce.failures import OrgError
 from crm_pipeline.sandbox.salesforce.query_limits import check_length, check_time
@@ -179,12 +179,12 @@ def deleted(call: Call) -> Response:
         f"AND deleted_at >= ? AND deleted_at < ? AND {shown} ORDER BY deleted_at, id",
         (definition.name, stamp_text(start), stamp_text(end), *parameters),
     )
-    records = [{"deletedDate": _spoken(row[1]), "id": row[0]} for row in rows]
+    records = [{"deletedDate": spoken(row[1]), "id": row[0]} for row in rows]
     _check_count(call, len(records))
     return answer(
         {
             "deletedRecords": records,
-            "earliestDateAvailable": _spoken(earliest),
+            "earliestDateAvailable": spoken(earliest),
             "latestDateCovered": _covered(call, end),
         }
     )
@@ -219,11 +219,7 @@ def _covered(call: Call, end: datetime) -> str:
     """Until when the answer is complete: open transactions hold it back, as in the real org."""
     covered = stamp_text(min(end, call.org.clock.now()))
     begun = call.org.transactions.earliest_begin()
-    return _spoken(covered if begun is None else min(covered, begun))
-
-
-def _spoken(stamp: str) -> str:
-    return stamp[:23] + "+0000"
+    return spoken(covered if begun is None else min(covered, begun))
 
 
 def _check_count(call: Call, count: int) -> None:

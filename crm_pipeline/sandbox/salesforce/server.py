@@ -39,7 +39,7 @@ from crm_pipeline.sandbox.salesforce.calls import (
 )
 from crm_pipeline.sandbox.salesforce.cursors import Cursors
 from crm_pipeline.sandbox.salesforce.dispatch import Dispatcher
-from crm_pipeline.sandbox.salesforce.failures import OrgError, not_found
+from crm_pipeline.sandbox.salesforce.failures import OrgError, method_not_allowed, not_found
 from crm_pipeline.sandbox.salesforce.faults import FaultPlan
 from crm_pipeline.sandbox.salesforce.gate import FAULT, NUMBER, Gate
 from crm_pipeline.sandbox.salesforce.ingest import IngestJobs
@@ -197,12 +197,7 @@ def _endpoint(handlers: Handlers, server: Server) -> Callable[[Request], Awaitab
             version = _version(request.path_params.get("version"), server)
             handler = handlers.get(_method(request))
             if handler is None:
-                raise OrgError(
-                    "METHOD_NOT_ALLOWED",
-                    f"HTTP Method '{request.method}' not allowed. Allowed are "
-                    f"{', '.join(sorted(handlers))}",
-                    status=405,
-                )
+                raise method_not_allowed(request.method, handlers)
             call = Call(
                 server=server,
                 method=_method(request),
