@@ -33,7 +33,10 @@ _SCHEMAS = {
     HISTORY_SCHEMA: "Former values of records; ask history.as_of and history.of_record.",
 }
 _ANALYST = (
-    "DO $$ BEGIN IF to_regrole('analyst') IS NULL THEN CREATE ROLE analyst NOLOGIN; END IF; END $$",
+    (
+        "DO $$ BEGIN IF to_regrole('analyst') IS NULL THEN CREATE ROLE analyst NOLOGIN; END IF;"
+        " EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+    ),
     f"GRANT USAGE ON SCHEMA {CONTROL_SCHEMA}, {EVENTS_SCHEMA}, {HISTORY_SCHEMA} TO analyst",
     'GRANT USAGE ON SCHEMA "{schema}" TO analyst',
     f"GRANT SELECT ON {CONTROL_SCHEMA}.sync_status TO analyst",

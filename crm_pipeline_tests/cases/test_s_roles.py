@@ -235,8 +235,10 @@ def test_s11_tools_insert_events_and_do_nothing_else(
                 connection.exec_driver_sql(statement)
             savepoint.rollback()
         connection.exec_driver_sql("RESET ROLE")
-        noted = connection.exec_driver_sql("SELECT email, status FROM events.consent_ledger")
-        assert noted.fetchall() == [("ada@example.org", "unsubscribed")]
+        noted = connection.exec_driver_sql(
+            "SELECT email, status, evidence FROM events.consent_ledger"
+        )
+        assert noted.fetchall() == [("ada@example.org", "unsubscribed", "1")]
         connection.rollback()
 
 

@@ -397,33 +397,3 @@ def test_events_and_consent_are_append_only(tray: Tray) -> None:
         with pytest.raises(psycopg.errors.RestrictViolation, match="append-only"):
             tray.query(statement)
     assert tray.query("SELECT status FROM events.consent_ledger") == [("unsubscribed",)]
-
-
-def test_a_tool_with_the_role_event_writer_may_insert_the_contract_and_nothing_else(
-    tray: Tray,
-) -> None:
-    from crm_pipeline.warehouse.migrate import migrate  # noqa: PLC0415
-
-    with psycopg.connect(tray.warehouse.url, autocommit=True) as admin:
-        admin.execute(
-            "DO $$ BEGIN IF to_regrole('event_writer') IS NULL THEN CREATE ROLE event_writer"
-            " NOLOGIN; END IF; END $$"
-        )
-        migrate(tray.warehouse.url)
-        admin.execute("SET ROLE event_writer")
-        admin.execute(
-            "INSERT INTO events.marketing_events (event_id, occurred_at, kind, email) VALUES"
-            " ('w1', now(), 'email_unsubscribed', 'Ann@example.com') ON CONFLICT DO NOTHING"
-        )
-        for statement in (
-            "SELECT * FROM events.marketing_events",
-            "SELECT * FROM events.consent_ledger",
-            "DELETE FROM events.marketing_events",
-            "INSERT INTO events.consent_ledger VALUES (DEFAULT, 'a@b', 'subscribed')",
-            "INSERT INTO events.marketing_events (event_id, loaded_at) VALUES ('w2', now())",
-        ):
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                admin.execute(statement.encode())
-    assert tray.query("SELECT email, evidence FROM events.consent_ledger") == [
-        ("ann@example.com", "w1")
-    ]

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 
 from crm_pipeline.warehouse import migrate as migrating
+from crm_pipeline.warehouse.embedded import EmbeddedPostgres
 from crm_pipeline.warehouse.migrate import migrate, newest_revision
 
 LOADED = """
@@ -44,3 +47,31 @@ def test_what_lacks_beside_the_version_is_made_again(database_url: str) -> None:
             " has_schema_privilege('analyst', 'salesforce', 'USAGE')"
         ).fetchone()
     assert row == (True, True)
+
+
+def test_two_warehouses_of_one_server_that_begin_at_once_both_let_analysts_in(
+    tmp_path: Path,
+) -> None:
+    """The role belongs to the server: whoever comes second waits for it, and goes on."""
+    server = EmbeddedPostgres(tmp_path / "home", settings={"fsync": "off"})
+    url = server.ensure_running()
+    try:
+        with (
+            psycopg.connect(url) as other,
+            psycopg.connect(url, autocommit=True) as watcher,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            other.execute("CREATE ROLE analyst NOLOGIN")
+            migrated = pool.submit(migrate, url)
+            deadline = time.monotonic() + 10
+            while not watcher.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            ).fetchone():
+                assert time.monotonic() < deadline, "nobody waits"
+            other.commit()
+            migrated.result()
+            assert watcher.execute(
+                "SELECT has_table_privilege('analyst', 'crm_sync.sync_status', 'SELECT')"
+            ).fetchone() == (True,)
+    finally:
+        server.stop()
