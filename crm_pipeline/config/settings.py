@@ -26,12 +26,12 @@ from crm_pipeline.config.faults import (
 from crm_pipeline.config.names import (
     REFERENCE_TABLES,
     identifier_problem,
-    is_field_name,
     is_object_name,
     listed,
     show,
 )
 from crm_pipeline.config.object_settings import ObjectSettings
+from crm_pipeline.config.write_back_settings import WriteBackSettings
 
 EXPRESSIBLE_INTERVALS = (5, 6, 10, 12, 15, 20, 30, 60, 120, 180, 240, 360, 480, 720, 1440)
 """Minutes between ticks that a cron line can keep evenly: divisors of an hour or of a day."""
@@ -161,35 +161,6 @@ class RefreshSettings(Section):
     def cron_schedule(self) -> str:
         """The interval as a cron line, in UTC, away from the full hour of the differentials."""
         return cron_line(self.interval_minutes, minute=35, hour=2)
-
-
-def _key_field(value: str) -> str:
-    if not is_field_name(value) or "." in value:
-        raise SettingFaults(
-            Fault(
-                (),
-                f"{show(value)} is no field name; write an API name such as `Crm_Pipeline_Key__c`.",
-            )
-        )
-    return value
-
-
-class WriteBackSettings(Section):
-    """How changes go to the CRM; which changes do is told by each write-back's own settings."""
-
-    enabled: OnOff = True
-    """The off switch of this direction: false keeps the outbox as it is."""
-    key_field: Annotated[
-        str,
-        Field(strict=True),
-        AfterValidator(_key_field),
-        Accepts("a field's API name, such as `Crm_Pipeline_Key__c`"),
-    ] = "Crm_Pipeline_Key__c"
-    """External id, unique, by which records that we create are made once."""
-    consent_reserve_percent: Annotated[
-        int, Field(strict=True, ge=0, le=50), Accepts("a whole number from 0 to 50")
-    ] = 5
-    """Share of the daily API calls, beyond the budget, that consent alone may use."""
 
 
 class RetentionSettings(Section):

@@ -93,6 +93,31 @@ write_backs:
   key_field: Crm_Pipeline_Key__c
   # Percent of the daily API calls, beyond the budget, that opt-outs alone may use.
   consent_reserve_percent: 5
+  # What is written by itself, and into which fields. `crm-pipeline write-backs fields` makes them.
+  consent:
+    # Opt-outs and hard bounces travel both ways, to_crm, from_crm, or off.
+    direction: from_crm
+    unsubscribed: {{Lead: HasOptedOutOfEmail, Contact: HasOptedOutOfEmail}}
+    hard_bounced: {{Lead: Email_Hard_Bounced__c, Contact: Email_Hard_Bounced__c}}
+  lead_scores:
+    enabled: false
+    fields: {{Lead: Lead_Score__c, Contact: Lead_Score__c}}
+    # Smaller changes are not worth a write, except across a threshold.
+    smallest_change: 1
+    thresholds: []
+  visits:
+    enabled: false
+    fields: {{Lead: Most_Recent_Visit__c, Contact: Most_Recent_Visit__c}}
+  touches:
+    enabled: false
+    first_channel: {{Lead: First_Touch_Channel__c, Contact: First_Touch_Channel__c}}
+    first_source: {{Lead: First_Touch_Source__c, Contact: First_Touch_Source__c}}
+    last_channel: {{Lead: Last_Touch_Channel__c, Contact: Last_Touch_Channel__c}}
+    last_source: {{Lead: Last_Touch_Source__c, Contact: Last_Touch_Source__c}}
+  # More records of one kind at once wait for `crm-pipeline write-backs approve`; opt-outs never do.
+  approval:
+    most_records: 10000
+    most_percent: 50
 
 retention:
   # Days for which finished runs are kept in Dagster, and rows in the ledger.

@@ -20,6 +20,7 @@ from crm_pipeline.cli.main import app
 from crm_pipeline.config.environment import Environment
 from crm_pipeline.config.load import load_settings
 from crm_pipeline.config.settings import EXPRESSIBLE_INTERVALS, Settings
+from crm_pipeline.config.write_back_settings import FieldsOfPeople
 from crm_pipeline.crm.salesforce import fields as salesforce_fields
 from crm_pipeline.model.audiences import FACTS
 from crm_pipeline.model.sync import Vanished
@@ -100,7 +101,11 @@ def sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Fiel
         here = f"{path}{name}"
         annotation = field.annotation
         inner = [annotation, *get_args(annotation)]
-        below = [one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)]
+        below = [
+            one
+            for one in inner
+            if isinstance(one, type) and issubclass(one, BaseModel) and one is not FieldsOfPeople
+        ]
         if not below:
             yield here, field
         elif annotation in below:
@@ -124,6 +129,10 @@ def shown_default(path: str, field: FieldInfo) -> str:
     if path == "crm.api_version":
         return f'`"{field.default}"`'
     value = field.default
+    if isinstance(value, FieldsOfPeople):
+        return ", ".join(f"`{name}` of {o}" for o, name in value.by_object.items())
+    if isinstance(value, tuple):
+        return f"`{list(value)}`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
