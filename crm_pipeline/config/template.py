@@ -93,7 +93,7 @@ write_backs:
   key_field: Crm_Pipeline_Key__c
   # Percent of the daily API calls, beyond the budget, that opt-outs alone may use.
   consent_reserve_percent: 5
-  # What is written by itself, and into which fields. `crm-pipeline write-backs fields` makes them.
+  # What is written by itself, and into which fields.
   consent:
     # Opt-outs and hard bounces travel both ways, to_crm, from_crm, or off.
     direction: from_crm
@@ -114,7 +114,7 @@ write_backs:
     first_source: {{Lead: First_Touch_Source__c, Contact: First_Touch_Source__c}}
     last_channel: {{Lead: Last_Touch_Channel__c, Contact: Last_Touch_Channel__c}}
     last_source: {{Lead: Last_Touch_Source__c, Contact: Last_Touch_Source__c}}
-  # More records of one kind at once wait for `crm-pipeline write-backs approve`; opt-outs never do.
+  # More records of one kind at once wait for your approval; opt-outs never do.
   approval:
     most_records: 10000
     most_percent: 50

@@ -122,18 +122,19 @@ SETTINGS = dict(sections(Settings))
 def shown_default(path: str, field: FieldInfo) -> str:
     if path in COMPUTED_DEFAULTS:
         return COMPUTED_DEFAULTS[path]
-    if field.default is PydanticUndefined:
-        return "required"
-    if field.default is None:
-        return "none"
-    if path == "crm.api_version":
-        return f'`"{field.default}"`'
-    value = field.default
-    if isinstance(value, FieldsOfPeople):
-        return ", ".join(f"`{name}` of {o}" for o, name in value.by_object.items())
-    if isinstance(value, tuple):
-        return f"`{list(value)}`"
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    match field.default:
+        case None:
+            return "none"
+        case FieldsOfPeople() as fields:
+            return ", ".join(f"`{name}` of {owner}" for owner, name in fields.by_object.items())
+        case bool() as is_on:
+            return f"`{str(is_on).lower()}`"
+        case tuple() as listed:
+            return f"`{list(listed)}`"
+        case value if value is PydanticUndefined:
+            return "required"
+        case value:
+            return f'`"{value}"`' if path == "crm.api_version" else f"`{value}`"
 
 
 @pytest.mark.parametrize("path", SETTINGS)
