@@ -122,19 +122,16 @@ SETTINGS = dict(sections(Settings))
 def shown_default(path: str, field: FieldInfo) -> str:
     if path in COMPUTED_DEFAULTS:
         return COMPUTED_DEFAULTS[path]
-    match field.default:
-        case None:
-            return "none"
-        case FieldsOfPeople() as fields:
-            return ", ".join(f"`{name}` of {owner}" for owner, name in fields.by_object.items())
-        case bool() as is_on:
-            return f"`{str(is_on).lower()}`"
-        case tuple() as listed:
-            return f"`{list(listed)}`"
-        case value if value is PydanticUndefined:
-            return "required"
-        case value:
-            return f'`"{value}"`' if path == "crm.api_version" else f"`{value}`"
+    value = field.default
+    if value is None or value is PydanticUndefined:
+        return "none" if value is None else "required"
+    if isinstance(value, FieldsOfPeople):
+        return ", ".join(f"`{name}` of {owner}" for owner, name in value.by_object.items())
+    if isinstance(value, tuple):
+        value = list(value)
+    elif isinstance(value, bool):
+        value = str(value).lower()
+    return f'`"{value}"`' if path == "crm.api_version" else f"`{value}`"
 
 
 @pytest.mark.parametrize("path", SETTINGS)
