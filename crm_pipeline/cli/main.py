@@ -19,6 +19,7 @@ from crm_pipeline.cli import (
     demo,
     environment,
     events,
+    explain,
     forget,
     init,
     model_docs,
@@ -45,7 +46,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-for module in (init, check, status, accept, forget, model_docs, environment, up, demo):
+for module in (init, check, status, accept, explain, forget, model_docs, environment, up, demo):
     module.register(app)
 app.add_typer(sync.app)
 app.add_typer(events.app)
