@@ -158,7 +158,7 @@ def set_stage(
         connector = make_connector(crm, environment)
         try:
             fields = write_settings(
-                connector, OBJECTS, environment.config_file, crm.api_version, EVENTS_FOLDER
+                connector, OBJECTS, environment.config_file, crm.api_version, everything_on=True
             )
         finally:
             connector.close()
