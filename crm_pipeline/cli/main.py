@@ -16,6 +16,7 @@ import typer
 from crm_pipeline.cli import (
     accept,
     check,
+    consent,
     demo,
     environment,
     events,
@@ -52,6 +53,7 @@ app.add_typer(sync.app)
 app.add_typer(events.app)
 app.add_typer(sandbox.app)
 app.add_typer(write_backs.app)
+app.add_typer(consent.app)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

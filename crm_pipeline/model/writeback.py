@@ -18,6 +18,9 @@ from enum import IntEnum, StrEnum
 from crm_pipeline.errors import UsageError
 from crm_pipeline.model.objects import CrmObject
 
+UNDO = "undo"
+"""Origin of write-backs that take others back. What they took back is not asked again by itself."""
+
 Value = str | bool | int | float | Decimal | date | datetime | time | None
 """What a field may be given. None empties it; instants are aware."""
 

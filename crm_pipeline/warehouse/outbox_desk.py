@@ -94,6 +94,46 @@ RETURNING o.state
 """
 _DISMISS = f"UPDATE crm_sync.outbox o SET is_dismissed = true WHERE {_CHOSEN} AND NOT is_dismissed"
 _APPROVE = "UPDATE crm_sync.outbox SET state = 'waiting' WHERE state = 'held' AND batch = %s"
+_APPROVED = "UPDATE crm_sync.write_back_decision SET approved_at = now() WHERE batch = %s"
+# An end that a person chose: nobody is asked to look, and the same value is not asked for again.
+_REJECT = """
+UPDATE crm_sync.outbox
+SET state = 'parked', ended_at = now(), is_dismissed = true, code = 'REJECTED',
+    reason = 'A person rejected its batch; the value is not asked for again until it changes.',
+    remedy = 'To write it nevertheless, requeue it.'
+WHERE state = 'held' AND batch = %s
+"""
+_REJECTED = "UPDATE crm_sync.write_back_decision SET rejected_at = now() WHERE batch = %s"
+_PLAN: LiteralString = """
+SELECT o.write_id, o.state, o.origin, o.batch, o.object_name,
+       coalesce(o.record_id, o.external_id) AS record_id,
+       coalesce(o.field, (SELECT string_agg(name, ', ' ORDER BY name)
+                          FROM jsonb_object_keys(o.fields) name)) AS field_names,
+       o.before IS NOT NULL AS is_before_known, o.before #>> '{}' AS before,
+       coalesce(o.value, o.fields) #>> '{}' AS after
+FROM crm_sync.outbox o
+WHERE o.state IN ('waiting', 'held')
+AND (%(object)s::text IS NULL OR o.object_name = %(object)s)
+AND (%(origin)s::text IS NULL OR o.origin = %(origin)s)
+ORDER BY o.lane, o.write_id LIMIT %(limit)s
+"""
+_PLANNED: LiteralString = """
+SELECT count(*) FILTER (WHERE o.state = 'waiting') AS waiting,
+       count(*) FILTER (WHERE o.state = 'held') AS held
+FROM crm_sync.outbox o
+WHERE o.state IN ('waiting', 'held')
+AND (%(object)s::text IS NULL OR o.object_name = %(object)s)
+AND (%(origin)s::text IS NULL OR o.origin = %(origin)s)
+"""
+_HELD: LiteralString = """
+SELECT o.batch, o.origin, count(*) AS writes, count(DISTINCT o.record_id) AS records,
+       max(d.held_because) AS held_because
+FROM crm_sync.outbox o LEFT JOIN crm_sync.write_back_decision d USING (batch)
+WHERE o.state = 'held'
+AND (%(object)s::text IS NULL OR o.object_name = %(object)s)
+AND (%(origin)s::text IS NULL OR o.origin = %(origin)s)
+GROUP BY o.batch, o.origin ORDER BY min(o.write_id)
+"""
 _LOG: LiteralString = """
 SELECT * FROM crm_sync.write_back_log l
 WHERE (%(state)s::text IS NULL OR l.state = %(state)s)
@@ -159,7 +199,52 @@ def dismiss(warehouse: Warehouse, chosen: Chosen) -> int:
 
 def approve(connection: psycopg.Connection, batch: str) -> int:
     """Let held write-backs of a batch go, in the caller's transaction."""
-    return connection.execute(_APPROVE, [batch]).rowcount
+    approved = connection.execute(_APPROVE, [batch]).rowcount
+    if approved:
+        connection.execute(_APPROVED, [batch])
+    return approved
+
+
+def reject(connection: psycopg.Connection, batch: str) -> int:
+    """End held write-backs of a batch without sending them, in the caller's transaction.
+
+    They are parked and dismissed. Each can still be queued again.
+    """
+    rejected = connection.execute(_REJECT, [batch]).rowcount
+    if rejected:
+        connection.execute(_REJECTED, [batch])
+    return rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the CRM is about to be told, values included.
+
+    Attributes:
+        rows: the next ones, in the order in which they go.
+        held: batches that wait for approval, with the reason.
+    """
+
+    waiting_writes: int
+    held_writes: int
+    rows: tuple[Mapping[str, object], ...]
+    held: tuple[Mapping[str, object], ...]
+
+
+def read_plan(
+    warehouse: Warehouse, *, object_name: str | None, origin: str | None, limit: int
+) -> Plan:
+    """What waits or is held, with the value that each field had when it was enqueued."""
+    facts = {"object": object_name, "origin": origin, "limit": limit}
+    with warehouse.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        counted = cursor.execute(_PLANNED, facts).fetchone()
+        assert counted is not None
+        return Plan(
+            counted["waiting"],
+            counted["held"],
+            tuple(cursor.execute(_PLAN, facts).fetchall()),
+            tuple(cursor.execute(_HELD, facts).fetchall()),
+        )
 
 
 def _facts(chosen: Chosen) -> Mapping[str, object]:
