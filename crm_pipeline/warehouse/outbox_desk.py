@@ -140,6 +140,16 @@ WHERE (%(state)s::text IS NULL OR l.state = %(state)s)
 AND (%(object)s::text IS NULL OR l.object_name = %(object)s)
 ORDER BY l.write_id DESC LIMIT %(limit)s
 """
+_RESULTS: LiteralString = """
+SELECT l.* FROM crm_sync.write_back_log l
+JOIN crm_sync.outbox o USING (write_id) JOIN crm_sync.outbox_claim c USING (claim_id)
+WHERE c.run_id = %(run)s AND l.ended_at IS NOT NULL
+ORDER BY l.state = 'applied', l.write_id LIMIT %(limit)s
+"""
+_BALANCE: LiteralString = """
+SELECT origin, object_name, enqueued, applied, superseded, parked, pending, oldest_pending_at
+FROM crm_sync.write_back_balance ORDER BY origin, object_name
+"""
 
 
 def totals(warehouse: Warehouse) -> Totals:
@@ -164,6 +174,16 @@ def waiting(warehouse: Warehouse) -> tuple[int, datetime | None]:
     return int(found[0]), found[1]
 
 
+def open_parked(warehouse: Warehouse) -> int:
+    """How many parked write-backs nobody has dismissed."""
+    with warehouse.connect(autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM crm_sync.outbox WHERE state = 'parked' AND NOT is_dismissed"
+        ).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
 def read_log(
     warehouse: Warehouse, *, state: str | None = None, object_name: str | None = None, limit: int
 ) -> list[dict[str, object]]:
@@ -171,6 +191,19 @@ def read_log(
     facts = {"state": state, "object": object_name, "limit": limit}
     with warehouse.connect(autocommit=True) as connection:
         return connection.cursor(row_factory=dict_row).execute(_LOG, facts).fetchall()
+
+
+def read_results(warehouse: Warehouse, run_id: str, *, limit: int) -> list[dict[str, object]]:
+    """What became of write-backs that a drainer sent, those that were refused first."""
+    facts = {"run": run_id, "limit": limit}
+    with warehouse.connect(autocommit=True) as connection:
+        return connection.cursor(row_factory=dict_row).execute(_RESULTS, facts).fetchall()
+
+
+def read_balance(warehouse: Warehouse) -> list[dict[str, object]]:
+    """`crm_sync.write_back_balance`: per origin and object, how many stand where."""
+    with warehouse.connect(autocommit=True) as connection:
+        return connection.cursor(row_factory=dict_row).execute(_BALANCE).fetchall()
 
 
 def requeue(warehouse: Warehouse, chosen: Chosen) -> tuple[int, int]:
