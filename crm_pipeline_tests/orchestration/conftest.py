@@ -105,15 +105,15 @@ class Dagster:
         self.house = house
         self.instance = instance
         self.home = house.folder / "home"
-        self._loaded: dict[str, dg.Definitions] = {}
+        self._by_settings: dict[str, dg.Definitions] = {}
 
     def location(self) -> dg.Definitions:
         """The location as it would be loaded now; once per state of the settings file."""
         text = self.house.settings_file.read_text()
-        if text not in self._loaded:
+        if text not in self._by_settings:
             settings = load_settings(self.house.settings_file)
-            self._loaded[text] = build_definitions(settings, home=self.home)
-        return self._loaded[text]
+            self._by_settings[text] = build_definitions(settings, home=self.home)
+        return self._by_settings[text]
 
     def run(
         self, job: str, config: Any = None, partition: str | None = None
