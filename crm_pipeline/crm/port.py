@@ -13,6 +13,7 @@ from typing import Protocol
 from crm_pipeline.model.filters import RecordFilter
 from crm_pipeline.model.objects import CrmObject, Transport
 from crm_pipeline.model.pages import ResultPage
+from crm_pipeline.model.wanted_fields import FieldEnsured, WantedField
 from crm_pipeline.model.writeback import (
     Operation,
     Outcome,
@@ -233,7 +234,24 @@ class RecordSink(Protocol):
         """A job that an earlier process began."""
 
 
-class CrmConnector(RecordSource, RecordSink, Protocol):
+class FieldMaker(Protocol):
+    """Anything in which fields can be made for what we write. No field is changed or removed."""
+
+    def judge_field(self, crm_object: CrmObject, wanted: WantedField) -> FieldEnsured:
+        """How a field stands, as far as describe tells; costs no call and changes nothing."""
+
+    def ensure_field(self, wanted: WantedField) -> FieldEnsured:
+        """See to it that a field is there and that our user may write it; a second time is none.
+
+        What the CRM refuses is told as an outcome with its remedy, not raised.
+
+        Raises:
+            ObjectUnavailable: the CRM does not show us the object.
+            TransientError: no answer came; run it again.
+        """
+
+
+class CrmConnector(RecordSource, RecordSink, FieldMaker, Protocol):
     """One CRM, spoken to as one user. Safe to use from several threads."""
 
     @property

@@ -23,6 +23,7 @@ CHECK_TABLES = "check_tables"
 LOAD_EVENTS = "load_events"
 HOUSEKEEPING = "housekeeping"
 ALERTS = "alerts"
+WRITE_BACK_FIELDS = "write_back_fields"
 
 SYNC_POOL = "crm_sync"
 """One run at a time holds it, whoever launched the run; the lease is the airtight guard below."""

@@ -23,6 +23,7 @@ from crm_pipeline.crm.port import (
 from crm_pipeline.crm.salesforce import ingest, rest, writing
 from crm_pipeline.crm.salesforce.bulk import BulkManners, BulkRead, delete_job
 from crm_pipeline.crm.salesforce.choice import choose
+from crm_pipeline.crm.salesforce.custom_fields import FieldWorkshop, judged
 from crm_pipeline.crm.salesforce.deletions import DeleteLog
 from crm_pipeline.crm.salesforce.describe import (
     Description,
@@ -55,6 +56,7 @@ from crm_pipeline.errors import (
     UsageError,
 )
 from crm_pipeline.model.objects import CrmObject, Transport
+from crm_pipeline.model.wanted_fields import FieldEnsured, WantedField
 from crm_pipeline.model.writeback import (
     Operation,
     Outcome,
@@ -79,6 +81,7 @@ class SalesforceConnector:
         self._version_path = f"/services/data/v{api_version}"
         self._bulk = bulk or BulkManners()
         self._writer = writing.RecordWriter(session, self._version_path)
+        self._workshop = FieldWorkshop(session, self._version_path, self.describe)
         self._described: dict[str, Description] = {}
         self._without_bulk: dict[str, str] = {}  # objects that Bulk turned out not to read, and why
         self._lock = threading.Lock()
@@ -284,6 +287,19 @@ class SalesforceConnector:
     def find_write_job(self, token: str) -> WriteJob:
         """An ingest job that an earlier process began."""
         return ingest.find_job(self.session, f"{self._version_path}/jobs/ingest", token)
+
+    def judge_field(self, crm_object: CrmObject, wanted: WantedField) -> FieldEnsured:
+        """How a field stands, as far as describe tells."""
+        return judged(crm_object, wanted)
+
+    def ensure_field(self, wanted: WantedField) -> FieldEnsured:
+        """See to it that a custom field is there and ours to write; about seven calls to make it.
+
+        Raises:
+            ObjectUnavailable: Salesforce does not show us the object.
+            TransientError: no answer came; run it again.
+        """
+        return self._workshop.ensure(wanted)
 
     def close(self) -> None:
         """Give connections back."""

@@ -64,7 +64,7 @@ def excess_permissions(session: SalesforceSession, version_path: str) -> tuple[s
     fields = ", ".join(f"PermissionSet.{name}" for name in _EXCESSIVE)
     query = (
         f"SELECT {fields} FROM PermissionSetAssignment"  # noqa: S608 - names of our own
-        f" WHERE AssigneeId = {quoted(_user_id(session))}"
+        f" WHERE AssigneeId = {quoted(user_id_of(session))}"
     )
     answer = session.get_object(
         f"{version_path}/query",
@@ -76,7 +76,8 @@ def excess_permissions(session: SalesforceSession, version_path: str) -> tuple[s
     return tuple(label for name, label in _EXCESSIVE.items() if any(g.get(name) for g in granted))
 
 
-def _user_id(session: SalesforceSession) -> str:
+def user_id_of(session: SalesforceSession) -> str:
+    """Our user's id as the login says it; one call to userinfo where it does not."""
     match = _IDENTITY_PATH.fullmatch(urlsplit(session.identity_url).path)
     if match:
         return match["user"]
