@@ -141,6 +141,7 @@ class WriteCapabilities:
         calls_per_job: about what a job costs, whatever its size.
         job_null: the text in a job's CSV that empties a field; an empty cell leaves it alone.
         parent_fields: where a record names the one that is locked together with it.
+        owner_field: where a record names its owner.
     """
 
     rows_per_call: int
@@ -150,6 +151,7 @@ class WriteCapabilities:
     calls_per_job: int
     job_null: str
     parent_fields: tuple[str, ...] = ()
+    owner_field: str = ""
 
 
 class WriteJob(Protocol):
@@ -198,6 +200,9 @@ class RecordSink(Protocol):
 
     def key_refusal(self, crm_object: CrmObject, field_name: str) -> Outcome | None:
         """Why records cannot be told apart by a key field; costs no call."""
+
+    def owner_refusal(self, owner_id: str) -> str | None:
+        """Why records cannot be given to a user or queue, in a sentence; one call."""
 
     def same_value(self, crm_object: CrmObject, name: str, ours: Value, theirs: Value) -> bool:
         """Whether a value that was read is the one that was written; CRMs round and trim."""

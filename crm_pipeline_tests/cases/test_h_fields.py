@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from crm_pipeline.cli.main import run
-from crm_pipeline.errors import SyncsDisabled, UsageError
+from crm_pipeline.errors import ConfigurationError, SyncsDisabled, UsageError
 from crm_pipeline.model.wanted_fields import FieldEnsured, FieldState
 from crm_pipeline.sandbox.salesforce.faults import Fault
 from crm_pipeline.sandbox.salesforce.founding import INTEGRATION_SET, INTEGRATION_USER
 from crm_pipeline.sync.assembly import Installation
+from crm_pipeline.sync.findings import Severity
 from crm_pipeline.writeback.field_setup import FieldSetUp, set_up_fields
+from crm_pipeline_tests.cases.checking import findings
 from crm_pipeline_tests.cases.writing import (
     create,
     drain,
@@ -350,3 +352,93 @@ def test_h18_the_command_fails_when_a_field_is_refused(
     house.served.server.settings.customize_application = False
     assert run(["write-backs", "fields"]) == 1
     assert "Customize Application" in capsys.readouterr().out
+
+
+def said(house: House, *severities: Severity) -> str:
+    """What preflight has to say of these severities, in one text."""
+    return "\n".join(
+        f"{one.subject}: {one.sentence} {one.remedy}"
+        for one in findings()
+        if one.severity in severities
+    )
+
+
+def test_h18_check_names_the_fields_that_the_command_makes_and_is_content_afterwards(
+    house: House,
+) -> None:
+    want(house, lead_scores={"enabled": True, "fields": {"Lead": SCORE}}, visits={"enabled": True})
+    problems = said(house, Severity.PROBLEM)
+    assert f"does not show Lead.{SCORE}" in problems
+    assert "Contact.Most_Recent_Visit__c" in problems
+    assert "crm-pipeline write-backs fields" in problems
+    set_up()
+    assert said(house, Severity.PROBLEM) == ""
+
+
+def test_h18_check_names_fields_that_only_a_person_can_mend(house: House) -> None:
+    house.org.custom_fields.create(f"Lead.{SCORE}", {"label": "Score", "type": "DateTime"})
+    house.org.show_field("Lead", SCORE)
+    want(
+        house,
+        lead_scores={"enabled": True, "fields": {"Lead": SCORE}},
+        consent={"direction": "both", "hard_bounced": {}},
+    )
+    house.org.catalogue.set_access("Contact", "HasOptedOutOfEmail", "read_only")
+    problems = said(house, Severity.PROBLEM)
+    assert "must be Number(18, 0)" in problems
+    assert "may read Contact.HasOptedOutOfEmail and not write it" in problems
+    assert "crm-pipeline write-backs fields" not in problems
+
+
+def test_h18_check_says_nothing_of_write_backs_that_are_off(house: House) -> None:
+    want(house)
+    assert said(house, Severity.PROBLEM) == ""
+
+
+def test_h18_check_names_write_backs_of_objects_that_are_left_alone(house: House) -> None:
+    want(house, visits={"enabled": True, "fields": {"Lead": SCORE, "Contact": SCORE}})
+    house.configure(objects={"Lead": {"fields": ["LastName"]}})
+    notices = said(house, Severity.NOTICE)
+    assert "Contact: `write_backs.visits.fields` names a field of Contact" in notices
+    assert "`Contact: null`" in notices
+
+
+def without_right(house: House, name: str, *rights: str) -> None:
+    """Take rights on an object from our user."""
+    for right in rights:
+        object.__setattr__(house.org.catalogue.object(name), right, False)
+    house.org.catalogue.forget_access()
+
+
+def test_h18_check_names_a_missing_right_to_edit_or_create(house: House) -> None:
+    set_up()
+    without_right(house, "Lead", "updateable", "createable")
+    assert "may not edit its records" in said(house, Severity.PROBLEM)
+    assert "may not create its records" in said(house, Severity.NOTICE)
+
+
+def test_s12_check_finds_the_rights_that_write_backs_need_not_too_many(house: House) -> None:
+    house.org.remove_field("Contact", "Crm_Pipeline_Key__c")
+    excess = said(house, Severity.NOTICE)
+    assert "Lead: The integration user may `delete` its records" in excess
+    assert "Contact: The integration user may `create`, `edit` and `delete`" in excess
+
+
+@pytest.mark.parametrize(
+    ("owner", "word"), [("00Q000000000001AAA", "no user and of no queue"), ("", "no active user")]
+)
+def test_h24_check_names_a_default_owner_who_could_not_own_a_record(
+    house: House, owner: str, word: str
+) -> None:
+    facts = {"LastName": "Left", "Username": "l@example.com", "Email": "l@example.com"}
+    left = house.org.create("User", {**facts, "Alias": "left", "IsActive": False})
+    want(house, default_owner=owner or left)
+    assert word in said(house, Severity.PROBLEM)
+    want(house, default_owner=INTEGRATION_USER)
+    assert said(house, Severity.PROBLEM) == ""
+
+
+def test_h24_a_default_owner_is_named_by_an_id(house: House) -> None:
+    want(house, default_owner="Jane Doe")
+    with pytest.raises(ConfigurationError, match="is no id; open the user or the queue"):
+        Installation.from_environment().settings  # noqa: B018 - reading it is the act

@@ -39,7 +39,12 @@ from crm_pipeline.crm.salesforce.failures import (
     missing_fields,
 )
 from crm_pipeline.crm.salesforce.identifiers import full_id
-from crm_pipeline.crm.salesforce.identity import excess_permissions, identity_of, organization_of
+from crm_pipeline.crm.salesforce.identity import (
+    excess_permissions,
+    identity_of,
+    organization_of,
+    owner_refusal,
+)
 from crm_pipeline.crm.salesforce.library import LibraryClient
 from crm_pipeline.crm.salesforce.login import (
     ClientCredentialsLogin,
@@ -49,6 +54,7 @@ from crm_pipeline.crm.salesforce.login import (
 from crm_pipeline.crm.salesforce.rest import RestQueries, RestRead
 from crm_pipeline.crm.salesforce.session import SalesforceSession
 from crm_pipeline.crm.salesforce.wire import Manners
+from crm_pipeline.crm.salesforce.write_failures import OWNER_FIELD
 from crm_pipeline.errors import (
     ConfigurationError,
     ObjectUnavailable,
@@ -236,6 +242,7 @@ class SalesforceConnector:
             calls_per_job=ingest.CALLS_FOR_A_JOB,
             job_null=ingest.NULL,
             parent_fields=writing.PARENT_FIELDS,
+            owner_field=OWNER_FIELD,
         )
 
     def refusal_of(
@@ -247,6 +254,10 @@ class SalesforceConnector:
     def key_refusal(self, crm_object: CrmObject, field_name: str) -> Outcome | None:
         """Why records cannot be told apart by a key field."""
         return writing.key_refusal(crm_object, field_name)
+
+    def owner_refusal(self, owner_id: str) -> str | None:
+        """Why records cannot be given to a user or queue; one call."""
+        return owner_refusal(self.session, self._version_path, owner_id)
 
     def same_value(self, crm_object: CrmObject, name: str, ours: Value, theirs: Value) -> bool:
         """Whether a value that was read is the one that was written."""

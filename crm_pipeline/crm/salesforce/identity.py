@@ -85,6 +85,21 @@ def user_id_of(session: SalesforceSession) -> str:
     return str(answer.get("user_id") or "")
 
 
+def owner_refusal(session: SalesforceSession, version_path: str, owner_id: str) -> str | None:
+    """Why records cannot be given to a user or queue, in a sentence; None when they can."""
+    kinds = {"005": ("User", "IsActive = true"), "00G": ("Group", "Type = 'Queue'")}
+    if owner_id[:3] not in kinds:
+        return f"{owner_id} is the id of no user and of no queue."
+    name, condition = kinds[owner_id[:3]]
+    answer = session.get_object(
+        f"{version_path}/query",
+        "records",
+        params={"q": f"SELECT Id FROM {name} WHERE Id = {quoted(owner_id)} AND {condition}"},  # noqa: S608
+        concern=Concern(name),
+    )
+    return None if answer["records"] else f"{owner_id} is no active user and no queue."
+
+
 def organization_of(session: SalesforceSession) -> str:
     """The organisation's id as the login says it; one call to userinfo where it does not."""
     match = _IDENTITY_PATH.fullmatch(urlsplit(session.identity_url).path)
