@@ -1,0 +1,58 @@
+"""The job that makes the fields of write-backs: its table, its colour, its sentence."""
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from crm_pipeline_tests.house import House
+from crm_pipeline_tests.orchestration.conftest import Dagster
+
+
+@pytest.fixture
+def scored(house: House) -> House:
+    """Settings that want a score which the org does not have."""
+    fields = {"Lead": "Marketing_Score__c"}
+    house.configure(
+        write_backs={
+            "consent": {"direction": "off"},
+            "lead_scores": {"enabled": True, "fields": fields},
+        }
+    )
+    return house
+
+
+def table(result: dg.ExecuteInProcessResult) -> list[dict[str, Any]]:
+    """The rows that the run shows."""
+    [output] = result.filter_events(lambda event: event.is_successful_output) or result.all_events
+    metadata = output.step_output_data.metadata
+    value = metadata["fields"]
+    assert isinstance(value, dg.TableMetadataValue)
+    return [dict(record.data) for record in value.records]
+
+
+def test_h18_a_run_makes_the_fields_and_shows_what_became_of_each(
+    scored: House, dagster: Dagster
+) -> None:
+    config = {"ops": {"make_fields": {"config": {"key_field_on": ["Lead"]}}}}
+    result = dagster.run("write_back_fields", config)
+    assert result.success
+    assert [(row["field"], row["outcome"]) for row in table(result)] == [
+        ("Marketing_Score__c", "created"),
+        ("Crm_Pipeline_Key__c", "created"),
+    ]
+    again = table(dagster.run("write_back_fields", config))
+    assert [row["outcome"] for row in again] == ["present", "present"]
+
+
+def test_h18_a_run_fails_with_a_sentence_when_a_person_must_act(
+    scored: House, dagster: Dagster
+) -> None:
+    scored.served.server.settings.customize_application = False
+    result = dagster.run("write_back_fields")
+    assert not result.success
+    [failure] = result.filter_events(lambda event: event.is_step_failure)
+    told = failure.step_failure_data.user_failure_data
+    assert told is not None
+    assert "Nothing can be written to `Lead.Marketing_Score__c`" in (told.description or "")
+    assert "Customize Application" in (told.description or "")
