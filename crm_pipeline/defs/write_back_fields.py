@@ -12,7 +12,6 @@ from crm_pipeline.defs.failures import told_as_failure
 from crm_pipeline.defs.metadata import without_markup
 from crm_pipeline.defs.names import WRITE_BACK_FIELDS
 from crm_pipeline.defs.resources import CrmResource
-from crm_pipeline.errors import PermanentError
 from crm_pipeline.model.wanted_fields import FieldEnsured
 from crm_pipeline.sync.assembly import Installation
 from crm_pipeline.writeback.field_setup import FieldSetUp, set_up_fields
@@ -35,9 +34,9 @@ def build_write_back_fields() -> dg.Definitions:
         with told_as_failure(context):
             crm.begin(context)
             found = _set_up(config)
-            context.add_output_metadata(_facts(found))
-            if found.unready:
-                raise PermanentError(_sentence(found.unready))
+        if found.unready:
+            raise dg.Failure(_sentence(found.unready), _facts(found), allow_retries=False)
+        context.add_output_metadata(_facts(found))
 
     @dg.job(
         name=WRITE_BACK_FIELDS,

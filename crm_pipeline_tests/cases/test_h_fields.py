@@ -207,6 +207,17 @@ def test_h18_without_the_right_to_make_fields_an_administrator_is_told_what_to_m
         assert word in found.remedy
 
 
+def test_h18_a_user_who_may_not_look_at_the_set_up_is_told_so(house: House) -> None:
+    body = json.dumps([{"errorCode": "INVALID_TYPE", "message": "'CustomField' is not supported"}])
+    house.served.server.faults.script(
+        [Fault("status", "*/tooling/query", status=400, body=body, times=0)]
+    )
+    found = only(set_up())
+    assert found.state is FieldState.REFUSED
+    assert "Customize Application" in found.reason
+    assert SCORE in found.remedy
+
+
 def test_h18_without_the_right_to_open_fields_the_missing_permission_is_named(
     house: House,
 ) -> None:

@@ -154,27 +154,13 @@ class FieldWorkshop:
     def _make(self, wanted: WantedField) -> bool:
         """Make the field unless it is there; says whether it was made."""
         _check_can_be_made(wanted)
-        known = self._known(wanted)
-        if known is None:
-            try:
-                self._post(
-                    wanted,
-                    f"{self._path}/tooling/sobjects/CustomField",
-                    {
-                        "FullName": _path(wanted),
-                        "Metadata": {
-                            **_RECIPES[wanted.kind].metadata,
-                            "label": wanted.label,
-                            "inlineHelpText": wanted.help_text or None,
-                        },
-                    },
-                )
-            except SetupRefused as error:
-                if error.code not in _NAME_IS_TAKEN:
-                    raise _not_made(wanted, error) from None
-                known = self._known(wanted)
-            else:
+        try:
+            known = self._known(wanted)
+            if known is None and self._was_made(wanted):
                 return True
+            known = known or self._known(wanted)
+        except SetupRefused as error:
+            raise _not_made(wanted, error) from None
         if known is None:
             raise _Stopped(
                 f"A deleted field of {wanted.object_name} still holds the name {wanted.name}: "
@@ -186,6 +172,22 @@ class FieldWorkshop:
         if (fault := _fault(known, wanted)) is not None:
             raise _Stopped(fault, _another_name(wanted))
         return False
+
+    def _was_made(self, wanted: WantedField) -> bool:
+        """Make the field; False when its name is taken."""
+        metadata = {
+            **_RECIPES[wanted.kind].metadata,
+            "label": wanted.label,
+            "inlineHelpText": wanted.help_text or None,
+        }
+        address = f"{self._path}/tooling/sobjects/CustomField"
+        try:
+            self._send("POST", wanted, address, {"FullName": _path(wanted), "Metadata": metadata})
+        except SetupRefused as error:
+            if error.code not in _NAME_IS_TAKEN:
+                raise
+            return False
+        return True
 
     def _known(self, wanted: WantedField) -> CrmField | None:
         """The field as the organisation has it, whoever may see it."""
@@ -247,7 +249,7 @@ class FieldWorkshop:
             return sets[str(one["ParentId"])]
         set_id = next(iter(sets))
         facts = {"ParentId": set_id, "SobjectType": wanted.object_name, "Field": _path(wanted)}
-        self._post(wanted, address, {**facts, **words})
+        self._send("POST", wanted, address, {**facts, **words})
         return sets[set_id]
 
     def _permissions(self, wanted: WantedField, sets: tuple[str, ...]) -> list[Mapping[str, Any]]:
@@ -311,9 +313,6 @@ class FieldWorkshop:
             f"{self._path}/{resource}", "records", params={"q": query}, concern=_concern(wanted)
         )
         return list(answer["records"])
-
-    def _post(self, wanted: WantedField, address: str, body: Mapping[str, object]) -> None:
-        self._send("POST", wanted, address, body)
 
     def _send(
         self, method: str, wanted: WantedField, address: str, body: Mapping[str, object]
@@ -379,11 +378,13 @@ def _not_made(wanted: WantedField, error: SetupRefused) -> _Stopped:
 
 
 def _not_granted(wanted: WantedField, error: SetupRefused) -> _Stopped:
-    return _Stopped(
-        f"Our user may not give itself the right to write {_path(wanted)} ({error.code}): it "
-        "lacks Manage Profiles and Permission Sets, or View Setup and Configuration.",
-        f"{_permission(wanted)}; then run this again.",
-    )
+    reason = f"Salesforce refuses to let our user write {_path(wanted)} ({error.code})."
+    if error.code in _MAY_NOT:
+        reason = (
+            f"Our user may not give itself the right to write {_path(wanted)}: it lacks Manage "
+            "Profiles and Permission Sets, or View Setup and Configuration."
+        )
+    return _Stopped(reason, f"{_permission(wanted)}; then run this again.")
 
 
 def _by_hand(wanted: WantedField) -> str:
