@@ -4,7 +4,7 @@ Belongs here: options. Does not belong here: the statements (warehouse/outbox_de
 (writeback/).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from crm_pipeline.sync.assembly import Installation
     from crm_pipeline.warehouse.outbox_desk import Chosen
     from crm_pipeline.writeback.automatic import Decision
+    from crm_pipeline.writeback.field_setup import FieldSetUp
 
 app = typer.Typer(
     name="write-backs", help="Changes that wait for the CRM, and their ends.", no_args_is_help=True
@@ -58,6 +59,14 @@ _HELD = {
     "writes": "Changes",
     "records": "Records",
     "held_because": "Why",
+}
+_FIELD_COLUMNS = {
+    "object_name": "Object",
+    "name": "Field",
+    "crm_type": "Type",
+    "state": "Outcome",
+    "reason": "Why",
+    "remedy": "What to do",
 }
 
 
@@ -365,6 +374,79 @@ def _require_held(number: int, batch: str) -> None:
     if not number:
         raise UsageError(
             f"Nothing is held under the batch {batch}; see `crm-pipeline write-backs plan`."
+        )
+
+
+@app.command(epilog="Example: crm-pipeline write-backs fields --key-field-on Lead")
+def fields(
+    *,
+    key_field_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key-field-on",
+            metavar="OBJECT",
+            help="Make the key field on this object, too: records will be created in it.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the fields that enabled write-backs need in the CRM, and let our user write them.
+
+    What is there already stays as it is. Standard fields are only looked at. Exit code 1 when a
+    person must act; the table says what to do.
+    """
+    found = _set_up(key_field_on or (), only_look=dry_run)
+    rows = [
+        {
+            "object_name": one.wanted.object_name,
+            "name": one.wanted.name,
+            "crm_type": one.crm_type,
+            "state": one.state.value,
+            "reason": one.reason,
+            "remedy": one.remedy,
+            "setting": one.wanted.setting,
+        }
+        for one in found.fields
+    ]
+    if as_json:
+        print_json({"fields": rows, "left_out": found.left_out, "lines_to_map": found.lines_to_map})
+    else:
+        _show_fields(rows, found)
+    if found.unready:
+        raise typer.Exit(1)
+
+
+def _set_up(key_field_on: Collection[str], *, only_look: bool) -> "FieldSetUp":
+    from crm_pipeline.writeback.field_setup import set_up_fields  # noqa: PLC0415 - as above
+
+    installation = _installation()
+    settings = installation.settings
+    connector = installation.connector(settings)
+    try:
+        return set_up_fields(settings, connector, key_field_on=key_field_on, only_look=only_look)
+    finally:
+        connector.close()
+
+
+def _show_fields(rows: list[dict[str, str]], found: "FieldSetUp") -> None:
+    if rows:
+        shown = [
+            {**row, "reason": row["reason"] or " ", "remedy": row["remedy"] or " "} for row in rows
+        ]
+        stdout().print(table_of(shown, _FIELD_COLUMNS), soft_wrap=False)
+    else:
+        stdout().print("No write-back that needs a field is enabled.", markup=False)
+    for name in found.left_out:
+        stderr().print(
+            f"{name} is not among the enabled objects of the settings: nothing was made on it.",
+            markup=False,
+        )
+    if found.lines_to_map:
+        stderr().print(
+            "Add these lines to the settings file, so that values are compared before they are"
+            f" written:\n{found.lines_to_map}",
+            markup=False,
         )
 
 

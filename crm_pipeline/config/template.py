@@ -91,6 +91,8 @@ write_backs:
   enabled: true
   # External ID, unique: the field by which records that we create are made once.
   key_field: Crm_Pipeline_Key__c
+  # Id of the user or queue who gets records whose owner is inactive or gone; null parks these.
+  default_owner: null
   # Percent of the daily API calls, beyond the budget, that opt-outs alone may use.
   consent_reserve_percent: 5
   # What is written by itself, and into which fields.

@@ -29,6 +29,7 @@ APPROVE_WRITE_BACKS = "approve_write_backs"
 REJECT_WRITE_BACKS = "reject_write_backs"
 HOUSEKEEPING = "housekeeping"
 ALERTS = "alerts"
+WRITE_BACK_FIELDS = "write_back_fields"
 
 SYNC_POOL = "crm_sync"
 """One run at a time holds it, whoever launched the run; the lease is the airtight guard below."""

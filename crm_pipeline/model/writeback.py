@@ -254,6 +254,7 @@ class Outcome:
         fields: those at fault, where the CRM names them.
         matches: records that the duplicate rules found.
         is_contagious: code in the CRM broke, which refuses the other records of the call as well.
+        needs_owner: with another owner, the record might be taken.
     """
 
     verdict: Verdict
@@ -265,6 +266,7 @@ class Outcome:
     fields: tuple[str, ...] = ()
     matches: tuple[str, ...] = ()
     is_contagious: bool = False
+    needs_owner: bool = False
 
 
 @dataclass(frozen=True, slots=True)

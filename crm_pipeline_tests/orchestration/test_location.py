@@ -88,6 +88,7 @@ def test_jobs_select_by_group(location: dg.Definitions) -> None:
         "events__marketing_events_no_rejected_rows",
     }
     assert _steps(location, "sync_record") == {"sync_one_record"}
+    assert _steps(location, "write_back_fields") == {"make_fields"}
 
 
 def test_only_the_full_sync_has_no_schedule_and_no_partitions(location: dg.Definitions) -> None:
