@@ -81,6 +81,7 @@ class Decider:
 
     def _create(self, asked: Asked, target: Target) -> Decision:
         crm_object, action = asked.crm_object, asked.action
+        self._require_chosen(crm_object)
         if "create" not in crm_object.allowed_changes:
             raise Refusal(
                 "NOT_CREATEABLE", f"Our user may not create records of {crm_object.name}."
@@ -112,6 +113,7 @@ class Decider:
     def _upsert(self, asked: Asked) -> Decision:
         """The CRM finds or makes the record by itself, as long as the key tells records apart."""
         crm_object, action = asked.crm_object, asked.action
+        self._require_chosen(crm_object)
         key_field = action.external_id_field or ""
         _require_key(self.connector.key_refusal(crm_object, key_field))
         known = crm_object.find(key_field)
@@ -137,6 +139,7 @@ class Decider:
 
     def _update(self, asked: Asked, target: Target) -> Decision:
         action, crm_object = asked.action, target.crm_object
+        self._require_chosen(crm_object)
         if "edit" not in crm_object.allowed_changes:
             raise Refusal("NOT_UPDATEABLE", f"Our user may not edit records of {crm_object.name}.")
         is_update = action.kind is ActionKind.UPDATE
@@ -168,6 +171,13 @@ class Decider:
             options=options,
         )
         return _enqueued(asked, intent, how=how, target=target)
+
+    def _require_chosen(self, crm_object: CrmObject) -> None:
+        """Nothing is written to an object that the operator did not list; it would wait for ever."""
+        if crm_object.name not in self.settings.enabled_objects:
+            raise Refusal(
+                "NOT_AMONG_OBJECTS", f"{crm_object.name} is not among the objects of the settings."
+            )
 
     def _values(self, asked: Asked, crm_object: CrmObject, operation: Operation) -> Values:
         consent = self.settings.write_backs.consent

@@ -78,7 +78,8 @@ class Finder:
         """
         action = asked.action
         if action.record_id:
-            return Target(asked.crm_object, self._id(action.record_id))
+            crm_object = self._object(action.record_object or action.object_name)
+            return Target(crm_object, self._id(action.record_id))
         if action.external_id_field:
             return self._by_key(asked)
         if asked.crm_object.name == MEMBER:
@@ -91,10 +92,7 @@ class Finder:
         person = self._person(asked)
         if person is not None:
             name, record_id = person
-            crm_object = self.describe(name)
-            if crm_object is None:
-                raise Refusal("NO_OBJECT", f"There is no object {show(name)} for our user.")
-            return Target(crm_object, record_id, f"A {name.lower()} has the address")
+            return Target(self._object(name), record_id, f"A {name.lower()} has the address")
         if asked.email is None and asked.action.kind is not ActionKind.CREATE:
             raise Refusal(
                 "NOT_NAMED", f"The {asked.action.kind} does not say which record it means."
@@ -184,6 +182,12 @@ class Finder:
         if asked.action.kind is ActionKind.UPDATE:
             raise Refusal("NOT_FOUND", "The person is no member of the campaign.")
         return Target(asked.crm_object, links=links)
+
+    def _object(self, name: str) -> CrmObject:
+        crm_object = self.describe(name)
+        if crm_object is None:
+            raise Refusal("NO_OBJECT", f"There is no object {show(name)} for our user.")
+        return crm_object
 
     def _id(self, text: str) -> str:
         try:

@@ -95,7 +95,7 @@ def require_key(value: str | None, what: str) -> None:
 
 
 def field_value(action: Action, name: str) -> object:
-    """What the action says of a field, whatever the case of its name; None where it says nothing."""
+    """What the action says of a field, whatever the case of its name; None if nothing."""
     folded = name.casefold()
     return next((v for key, v in action.fields.items() if key.casefold() == folded), None)
 

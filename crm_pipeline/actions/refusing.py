@@ -45,6 +45,8 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         " requeue --code MANY_AT_ONCE, or dismiss it.",
         "NOT_CREATEABLE": "Let the integration user create records of the object, then requeue.",
         "NOT_FOUND": "Ask for a create, or correct what the record is found by.",
+        "NOT_AMONG_OBJECTS": "Add the object with a field or two under `objects:` in the settings"
+        " file, then requeue.",
         "NOT_NAMED": "Give record_id, match_email, or external_id_field and external_id.",
         "NOT_UPDATEABLE": "Let the integration user edit records of the object, then requeue.",
         "NO_ADDRESS": "Name the record by its id or by an external id.",
@@ -53,7 +55,7 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         " edit it, then requeue.",
         "NO_OBJECT": "Correct the object's name, or let the integration user see it.",
         "NO_PERSON": "Create the lead or contact first, then requeue.",
-        "NO_REFERENCE_DATA": "Set `reference_data: true`, run the job reference_data, then requeue.",
+        "NO_REFERENCE_DATA": "Set `reference_data: true`, run that job, then requeue.",
         "NO_SUCH_OPTION": "Write one of the options of the drop-down, or add it in the CRM.",
         "READ_ONLY_FIELD": "Give the integration user Edit on the field, or leave it out.",
         "REQUIRED_FIELD_MISSING": "Give the field a value.",

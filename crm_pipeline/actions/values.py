@@ -97,14 +97,15 @@ class Values:
             raise Refusal("CONSENT_NOT_LOOSENED", f"{name} would be taken back.")
 
     def _require_option(self, known: CrmField, value: Value) -> None:
+        if (self.crm_object.name, known.name) not in _CLOSED_LISTS or value is None:
+            return
         options = {option.value for option in known.options if option.is_active}
-        if (self.crm_object.name, known.name) in _CLOSED_LISTS and options and value is not None:
-            if str(value) not in options:
-                raise Refusal(
-                    "NO_SUCH_OPTION",
-                    f"{self.crm_object.name}.{known.name} is one of {listed(sorted(options))},"
-                    f" not {show(value)}.",
-                )
+        if options and str(value) not in options:
+            raise Refusal(
+                "NO_SUCH_OPTION",
+                f"{self.crm_object.name}.{known.name} is one of {listed(sorted(options))},"
+                f" not {show(value)}.",
+            )
 
 
 def required_but_missing(crm_object: CrmObject, values: Mapping[str, Value]) -> list[str]:

@@ -374,7 +374,7 @@ class RuleSettings(Section):
         return self
 
     def _source_problem(self, source: str) -> str | None:
-        """Why nothing can be taken from there; fields of records are checked with the whole file."""
+        """Why nothing can be taken from there; fields of records need the whole file."""
         kind = self.when.kind
         if kind is RuleKind.RECORD or (kind is RuleKind.EVENT and _is_property(source)):
             return None

@@ -93,6 +93,8 @@ class Action:
     Attributes:
         fields: values by API name, as JSON gives them; numbers are exact.
         options: as the sender wrote them, not yet judged.
+        record_object: the object of the record, where a person chose it among those found; it
+            need not be the one that was asked for.
     """
 
     action_id: str
@@ -104,6 +106,7 @@ class Action:
     match_email: str | None = None
     external_id_field: str | None = None
     external_id: str | None = None
+    record_object: str | None = None
     requested_by: str = "cli"
     requested_at: datetime | None = None
 

@@ -88,7 +88,8 @@ ON CONFLICT (action_id) DO NOTHING
 """
 _TAKE = """
 SELECT action_id, kind, object_name, record_id, match_email, external_id_field, external_id,
-       fields::text AS fields, options::text AS options, requested_by, requested_at, ordinal
+       fields::text AS fields, options::text AS options, requested_by, requested_at, ordinal,
+       CASE WHEN record_id = ANY(matches) THEN matched_object END AS record_object
 FROM crm_sync.action WHERE state = 'requested' AND ordinal > %s ORDER BY ordinal LIMIT %s
 """
 _BEING_MADE = """
@@ -111,8 +112,9 @@ WHERE a.state = 'requested' ORDER BY a.ordinal FOR UPDATE OF a
 _SETTLE = """
 UPDATE crm_sync.action a
 SET state = d.state, code = d.code, reason = d.reason, remedy = d.remedy,
-    match_email = coalesce(a.match_email, d.match_email), matched_object = d.matched_object,
-    matches = d.matches, waits_for = d.waits_for,
+    match_email = coalesce(a.match_email, d.match_email), waits_for = d.waits_for,
+    matched_object = coalesce(d.matched_object, a.matched_object),
+    matches = CASE WHEN d.matched_object IS NULL THEN a.matches ELSE d.matches END,
     resolved_at = CASE WHEN d.state <> 'requested' THEN now() END
 FROM pg_temp.action_decided d WHERE a.action_id = d.action_id AND a.state = 'requested'
 RETURNING a.state
@@ -137,12 +139,9 @@ AND (%(code)s::text IS NULL OR a.code = %(code)s)
 AND (%(by)s::text IS NULL OR a.requested_by = %(by)s)
 AND (%(ids)s::text[] IS NULL OR a.action_id = ANY(%(ids)s))
 """
-# A record that a person chose is of the object that was found, which need not be the one asked for.
 _REQUEUE = f"""
 UPDATE crm_sync.action a
 SET state = 'requested', resolved_at = NULL, is_dismissed = false, waits_for = NULL,
-    object_name = CASE WHEN %(record_id)s::text = ANY(a.matches)
-                       THEN coalesce(a.matched_object, a.object_name) ELSE a.object_name END,
     record_id = coalesce(%(record_id)s, a.record_id)
 WHERE {_CHOSEN}
 """
@@ -396,6 +395,7 @@ def _action(row: Mapping[str, object]) -> Action:
         match_email=_text(row["match_email"]),
         external_id_field=_text(row["external_id_field"]),
         external_id=_text(row["external_id"]),
+        record_object=_text(row["record_object"]),
         requested_by=str(row["requested_by"]),
         requested_at=requested_at,
     )
