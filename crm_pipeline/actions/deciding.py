@@ -173,7 +173,7 @@ class Decider:
         return _enqueued(asked, intent, how=how, target=target)
 
     def _require_chosen(self, crm_object: CrmObject) -> None:
-        """Nothing is written to an object that the operator did not list; it would wait for ever."""
+        """Nothing is written to an object that is not listed: it would wait for ever."""
         if crm_object.name not in self.settings.enabled_objects:
             raise Refusal(
                 "NOT_AMONG_OBJECTS", f"{crm_object.name} is not among the objects of the settings."

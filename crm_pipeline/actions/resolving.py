@@ -60,7 +60,7 @@ def resolve(
         warehouse.reusing_connections(),
         held_lease(warehouse, ACTIONS_LEASE, owner=run_id, mode=SyncMode.WRITE_BACK) as lease,
     ):
-        asked_by_rules = apply_rules(settings, warehouse)
+        looked = apply_rules(settings, warehouse)
         if is_any_due(warehouse):
             _require_own_organization(connector, warehouse)
             gatherer = Gatherer(settings, connector, warehouse, Describer(connector))
@@ -76,7 +76,8 @@ def resolve(
         held=totals[ActionState.HELD],
         refused=totals[ActionState.REFUSED],
         waiting=totals[ActionState.REQUESTED],
-        asked_by_rules=asked_by_rules,
+        asked_by_rules=looked.asked,
+        problems=looked.problems,
         api_calls=connector.usage.calls - calls,
     )
 

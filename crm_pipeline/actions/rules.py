@@ -18,6 +18,7 @@ rule may say (config/action_settings.py), and deciding an action (deciding.py).
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 
 import psycopg
@@ -137,22 +138,36 @@ _TAKEN = """
 """
 
 
-def apply_rules(settings: Settings, warehouse: Warehouse) -> int:
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look of all rules came to.
+
+    Attributes:
+        asked: actions that they asked for.
+        problems: why a rule could not look, in sentences.
+    """
+
+    asked: int = 0
+    problems: tuple[str, ...] = ()
+
+
+def apply_rules(settings: Settings, warehouse: Warehouse) -> Looked:
     """Ask for what the rules want because of what happened; costs no call to the CRM.
 
-    Each rule has a transaction of its own. A rule that is seen for the first time only notes it.
-
-    Returns:
-        How many actions were asked for.
+    Each rule has a transaction of its own, and one that fails stops no other. A rule that is seen
+    for the first time only notes it.
     """
     rules = settings.actions.enabled_rules
     with warehouse.connect() as connection:
         connection.execute(_FORGET, [list(rules)])
-    asked = 0
+    asked, problems = 0, []
     for name, rule in rules.items():
-        with warehouse.connect() as connection:
-            asked += _apply(connection, settings, warehouse.crm_schema, name, rule)
-    return asked
+        try:
+            with warehouse.connect() as connection:
+                asked += _apply(connection, settings, warehouse.crm_schema, name, rule)
+        except (psycopg.ProgrammingError, psycopg.DataError) as error:
+            problems.append(f"The rule {name} cannot look: PostgreSQL says {error.sqlstate}.")
+    return Looked(asked, tuple(problems))
 
 
 def _apply(
@@ -270,6 +285,7 @@ def _source(
 ) -> sql.Composable | None:
     """A query of causes; None while the tables that it would read are not there yet."""
     when, marts = rule.when, settings.marketing.target_schema
+    people = sql.Identifier(marts, "personalization")
     match when.kind:
         case RuleKind.EVENT:
             return sql.SQL(_EVENTS).format(
@@ -285,12 +301,12 @@ def _source(
                 people=_people(),
                 score=sql.Identifier(f"{when.score}_score"),
                 changes=changes,
-                personalization=sql.Identifier(marts, "personalization"),
+                personalization=people,
                 since=sql.Literal(since),
                 crosses=sql.SQL(f"{crosses} {{}}").format(sql.Literal(limit)),
                 before=sql.SQL(f"{before} {{}}").format(sql.Literal(limit)),
             )
-            return source if is_relation(connection, changes) else None
+            return source if _are_there(connection, changes, people) else None
         case RuleKind.AUDIENCE:
             audiences = sql.Identifier(marts, "audiences")
             source = sql.SQL(_AUDIENCES).format(
@@ -298,13 +314,17 @@ def _source(
                 change=sql.Literal(f"{when.change} {when.audience}"),
                 at=sql.Identifier(f"{when.change}_at"),
                 audiences=audiences,
-                personalization=sql.Identifier(marts, "personalization"),
+                personalization=people,
                 audience=sql.Literal(when.audience),
                 since=sql.Literal(since),
             )
-            return source if is_relation(connection, audiences) else None
+            return source if _are_there(connection, audiences, people) else None
         case RuleKind.RECORD:
             return _records(connection, settings, crm_schema, rule, since)
+
+
+def _are_there(connection: psycopg.Connection, *tables: sql.Identifier) -> bool:
+    return all(is_relation(connection, table) for table in tables)
 
 
 def _columns_of_events(rule: RuleSettings) -> sql.Composable:

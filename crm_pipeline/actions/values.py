@@ -12,7 +12,7 @@ from crm_pipeline.actions.refusing import Refusal
 from crm_pipeline.config.names import did_you_mean, listed, show
 from crm_pipeline.config.write_back_settings import ConsentSettings
 from crm_pipeline.crm.port import CrmConnector
-from crm_pipeline.model.objects import CrmField, CrmObject, ValueType
+from crm_pipeline.model.objects import CrmField, CrmObject
 from crm_pipeline.model.writeback import Operation, Value
 
 _CLOSED_LISTS = frozenset({("Case", "Priority")})
@@ -113,9 +113,5 @@ def required_but_missing(crm_object: CrmObject, values: Mapping[str, Value]) -> 
     return [
         one.name
         for one in crm_object.fields.values()
-        if one.is_createable
-        and not (one.is_nullable or one.is_defaulted)
-        and one.value_type is not ValueType.BOOLEAN
-        and not any(option.is_default for option in one.options)
-        and values.get(one.name) in (None, "")
+        if one.is_required and values.get(one.name) in (None, "")
     ]

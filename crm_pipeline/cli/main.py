@@ -15,6 +15,7 @@ import typer
 
 from crm_pipeline.cli import (
     accept,
+    actions,
     check,
     demo,
     environment,
@@ -51,6 +52,7 @@ app.add_typer(sync.app)
 app.add_typer(events.app)
 app.add_typer(sandbox.app)
 app.add_typer(write_backs.app)
+app.add_typer(actions.app)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

@@ -122,6 +122,7 @@ class ActionsOutcome:
 
     Attributes:
         asked_by_rules: actions that rules asked for.
+        problems: why a rule could not look, in sentences.
         waiting: not decided yet, because the same person is being created just now.
     """
 
@@ -131,4 +132,5 @@ class ActionsOutcome:
     refused: int = 0
     waiting: int = 0
     asked_by_rules: int = 0
+    problems: tuple[str, ...] = ()
     api_calls: int = 0

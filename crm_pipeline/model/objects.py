@@ -85,6 +85,12 @@ class CrmField:
     references: tuple[str, ...] = ()
     options: tuple[PicklistOption, ...] = ()
 
+    @property
+    def is_required(self) -> bool:
+        """Whether no record can be made without a value, as far as describe tells."""
+        is_filled = self.is_nullable or self.is_defaulted or any(o.is_default for o in self.options)
+        return self.is_createable and not is_filled and self.value_type is not ValueType.BOOLEAN
+
 
 @dataclass(frozen=True, slots=True)
 class CrmObject:

@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from crm_pipeline.model.actions import Action, ActionKind, ActionState
-from crm_pipeline.model.writeback import Intent
+from crm_pipeline.model.writeback import Intent, Lane
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease
 from crm_pipeline.warehouse.outbox import enqueue
@@ -127,10 +127,15 @@ SELECT EXISTS (
             SELECT FROM crm_sync.outbox o WHERE o.idempotency_key = 'action/' || a.waits_for
             AND o.state IN ('waiting', 'held', 'sending'))))
 """
+_IS_UNSENT = """
+SELECT EXISTS (SELECT FROM crm_sync.outbox o
+               WHERE o.lane = %s AND o.state = 'waiting' AND o.not_before <= now())
+"""
 _LOG: LiteralString = """
 SELECT * FROM crm_sync.action_log l
 WHERE (%(state)s::text IS NULL OR l.state = %(state)s)
 AND (%(ids)s::text[] IS NULL OR l.action_id = ANY(%(ids)s))
+AND (%(since)s::timestamptz IS NULL OR l.resolved_at >= %(since)s)
 ORDER BY l.requested_at DESC, l.action_id LIMIT %(limit)s
 """
 _CHOSEN: LiteralString = """
@@ -217,6 +222,13 @@ def is_any_due(warehouse: Warehouse) -> bool:
     return bool(found and found[0])
 
 
+def is_any_unsent(warehouse: Warehouse) -> bool:
+    """Whether a write-back of an action may be sent now; by an index."""
+    with warehouse.connect(autocommit=True) as connection:
+        found = connection.execute(_IS_UNSENT, [int(Lane.ACTION)]).fetchone()
+    return bool(found and found[0])
+
+
 def being_made(warehouse: Warehouse, emails: Sequence[str]) -> dict[str, str]:
     """Addresses of people whose record is on its way to the CRM, with the action that wants it."""
     with warehouse.connect(autocommit=True) as connection:
@@ -270,16 +282,27 @@ def read_log(
     *,
     state: str | None = None,
     action_ids: Sequence[str] | None = None,
+    decided_since: datetime | None = None,
     limit: int,
 ) -> list[dict[str, object]]:
     """The newest rows of `crm_sync.action_log`."""
     facts = {
         "state": state,
         "ids": None if action_ids is None else list(action_ids),
+        "since": decided_since,
         "limit": limit,
     }
     with warehouse.connect(autocommit=True) as connection:
         return connection.cursor(row_factory=dict_row).execute(_LOG, facts).fetchall()
+
+
+def warehouse_time(warehouse: Warehouse) -> datetime:
+    """The warehouse's clock, by which decisions are dated."""
+    with warehouse.connect(autocommit=True) as connection:
+        found = connection.execute("SELECT now()").fetchone()
+    assert found is not None
+    instant: datetime = found[0]
+    return instant
 
 
 def requeue(

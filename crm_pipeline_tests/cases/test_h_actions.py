@@ -3,9 +3,10 @@
 from typing import Any
 
 import psycopg
-import pytest
 
 from crm_pipeline.sandbox.salesforce.faults import Fault
+from crm_pipeline.warehouse import actions as desk
+from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline_tests.cases.acting import act, acting, ask, decide, records, told
 from crm_pipeline_tests.cases.writing import assert_conserved, drain, ids, states
 from crm_pipeline_tests.house import House
@@ -91,9 +92,6 @@ def _converted(house: House, lead: str) -> str:
 
 
 def test_h28_of_several_records_none_is_guessed_and_a_person_chooses(acting: House) -> None:
-    from crm_pipeline.warehouse import actions as desk
-    from crm_pipeline.warehouse.connection import Warehouse
-
     twins = sorted(acting.org.create("Contact", {"LastName": n, "Email": NEW["Email"]})
                    for n in ("One", "Two"))  # fmt: skip
     action = ask(acting, fields=NEW)
@@ -128,9 +126,9 @@ def test_h28_two_who_ask_for_one_new_person_make_one_lead(acting: House) -> None
 def test_h28_a_death_between_deciding_and_sending_loses_and_doubles_nothing(acting: House) -> None:
     actions = [ask(acting, fields={**NEW, "Email": f"n{n}@example.com"}) for n in range(5)]
     decide()
-    acting.served.server.faults.script([Fault("drop", path="composite/sobjects", times=1)])
-    decide("another")
-    drain(acting)
+    decide("another process, after the first one died")
+    lost = Fault("lost_answer", "*/composite/sobjects/*", "PATCH")
+    acting.served.server.faults.script([lost])
     drain(acting)
     decide("yet another")
     drain(acting)
@@ -163,7 +161,7 @@ def test_h28_every_object_can_be_made_and_knows_its_person(acting: House) -> Non
                 "CloseDate": "2030-01-31",
                 "Amount": 99.5,
             },
-        ),  # fmt: skip
+        ),
         "Task": ask(acting, name="Task", fields={"Subject": "Call"}, match_email="l0@example.com"),
         "Case": ask(
             acting,
@@ -380,9 +378,6 @@ def test_h11_wrong_actions_are_refused_one_by_one_with_a_sentence_and_others_go_
 
 
 def test_h28_what_is_refused_is_decided_again_after_it_was_mended(acting: House) -> None:
-    from crm_pipeline.warehouse import actions as desk
-    from crm_pipeline.warehouse.connection import Warehouse
-
     action = ask(acting, "update", match_email="late@example.com", fields={"Title": "Boss"})
     act(acting)
     assert told(acting, action)["code"] == "NOT_FOUND"

@@ -55,7 +55,7 @@ class Rules:
         self.warehouse = Warehouse(url)
         self.folder = folder
 
-    def settings(self, most_at_once: int = 1_000, **rules: Mapping[str, Any]) -> Settings:
+    def settings(self, rules: Mapping[str, Any], most_at_once: int = 1_000) -> Settings:
         file = self.folder / "crm_sync.yaml"
         audience = {"description": "x", "where": "total_score > 1"}
         document = {
@@ -67,8 +67,10 @@ class Rules:
         file.write_text(json.dumps(document))
         return load_settings(file)
 
-    def look(self, most_at_once: int = 1_000, **rules: Mapping[str, Any]) -> int:
-        return apply_rules(self.settings(most_at_once, **rules), self.warehouse)
+    def look(self, most_at_once: int = 1_000, **rules: Any) -> int:
+        looked = apply_rules(self.settings(rules, most_at_once), self.warehouse)
+        assert looked.problems == ()
+        return looked.asked
 
     def execute(self, statement: str, *values: object) -> None:
         with psycopg.connect(self.warehouse.url) as connection:
@@ -192,7 +194,7 @@ def test_a_rule_that_was_off_or_watches_for_something_else_begins_anew(rules: Ru
 def test_a_score_asks_when_it_crosses_each_way_and_not_while_it_stays(rules: Rules) -> None:
     cold = {**HOT, "when": {"score": "total", "falls_below": 20}}
     busy = {**HOT, "when": {"score": "engagement", "rises_above": 0}}
-    told = {"hot": HOT, "cold": cold, "busy": busy}
+    told: dict[str, Any] = {"hot": HOT, "cold": cold, "busy": busy}
     rules.look(**told)
     for total in (50, 51, 80, 20, 19, 5, 60):
         rules.score(total)
@@ -211,7 +213,7 @@ def test_an_audience_asks_for_who_enters_and_for_who_leaves(rules: Rules) -> Non
     entered = {**HOT, "when": {"audience": "hot", "change": "entered"}}
     entered["fields"] = {"Subject": {"from": "audience"}}
     left = {**entered, "when": {"audience": "hot", "change": "left"}}
-    told = {"entered": entered, "left": left}
+    told: dict[str, Any] = {"entered": entered, "left": left}
     member = "INSERT INTO marketing.audiences VALUES (%s, %s, clock_timestamp())"
     rules.execute(member, "hot", UUID(int=2))
     rules.look(**told)
@@ -243,9 +245,19 @@ def test_a_rule_that_wants_too_much_at_once_waits_for_a_person(rules: Rules) -> 
 
 def test_rules_wait_for_marts_that_are_not_built_yet(rules: Rules) -> None:
     rules.execute("DROP SCHEMA marketing CASCADE")
-    entered = {**HOT, "when": {"audience": "hot", "change": "entered"}}
-    told = {"hot": HOT, "entered": entered}
+    entered = {**HOT, "when": {"audience": "hot", "change": "entered"}, "fields": {"Subject": "x"}}
+    told: dict[str, Any] = {"hot": HOT, "entered": entered}
     assert [rules.look(**told), rules.look(**told)] == [0, 0]
+
+
+def test_a_rule_that_cannot_look_is_named_and_stops_no_other(rules: Rules) -> None:
+    told: dict[str, Any] = {"hot": HOT, "form": FORM}
+    rules.look(**told)
+    rules.execute("ALTER TABLE marketing.fct_lead_score_changes RENAME total_score TO score")
+    rules.event("1")
+    looked = apply_rules(rules.settings(told), rules.warehouse)
+    assert looked.asked == 1
+    assert looked.problems == ("The rule hot cannot look: PostgreSQL says 42703.",)
 
 
 def test_texts_of_a_rule_and_of_an_event_never_become_sql(rules: Rules) -> None:
