@@ -3,10 +3,18 @@
 from typing import Any
 
 import psycopg
+import pytest
 
+from crm_pipeline.config.load import load_settings
+from crm_pipeline.errors import LeaseBusy, WrongOrganization
+from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.sandbox.salesforce.faults import Fault
+from crm_pipeline.sync.forget import find_person, forget_person
 from crm_pipeline.warehouse import actions as desk
+from crm_pipeline.warehouse.actions import ACTIONS_LEASE, prune_actions
 from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.erasure import Person
+from crm_pipeline.warehouse.lease import held_lease
 from crm_pipeline_tests.cases.acting import act, acting, ask, decide, records, told
 from crm_pipeline_tests.cases.writing import assert_conserved, drain, ids, states
 from crm_pipeline_tests.house import House
@@ -401,3 +409,135 @@ def test_h28_a_thousand_actions_cost_few_calls(acting: House) -> None:
     drain(acting)
     assert acting.org.count("Lead") == 1_010
     assert decide().api_calls == 0
+
+
+def rule(**facts: Any) -> dict[str, Any]:
+    return {"rules": {"follow": facts}}
+
+
+def test_h28_a_field_that_becomes_a_value_in_the_crm_asks_for_what_its_rule_says(
+    acting: House,
+) -> None:
+    lead, other, *_ = ids(acting)
+    objects = acting.settings["objects"]
+    objects["Lead"]["fields"] = [*objects["Lead"]["fields"], {"Status": "stage"}]
+    acting.configure(objects=objects)
+    acting.full()
+    acting.configure(
+        actions={
+            "rules": {
+                "working": {
+                    "when": {"record": "Lead", "field": "Status", "becomes": "working - contacted"},
+                    "do": {"create": "Task", "match": "none"},
+                    "fields": {
+                        "WhoId": {"from": "record_id"},
+                        "Subject": {"from": "LastName"},
+                        "Description": {"from": "former_value"},
+                    },
+                },
+                "mark": {
+                    "when": {"record": "Lead", "field": "Status", "becomes": "Working - Contacted"},
+                    "do": {"update": "Lead"},
+                    "fields": {"Title": {"from": "value"}},
+                },
+            }
+        }
+    )
+    decide()
+    acting.org.update("Lead", lead, {"Status": "Working - Contacted"})
+    acting.org.update("Lead", other, {"Status": "Closed - Not Converted"})
+    acting.sync()
+    # Nobody looks before the next change comes: what each version became is told by the next one.
+    acting.org.update("Lead", lead, {"Status": "Closed - Not Converted"})
+    acting.sync()
+    assert act(acting).asked_by_rules == 2
+    assert records(acting, "SELECT WhoId, Subject, Description FROM Task") == [
+        {"WhoId": lead, "Subject": "l0", "Description": "Open - Not Contacted"}
+    ]
+    assert acting.org.get("Lead", lead)["Title"] == "Working - Contacted"  # type: ignore[index]
+    acting.sync()
+    assert act(acting).asked_by_rules == 0
+
+
+def test_h28_what_stands_in_is_not_written_over_what_somebody_knows(acting: House) -> None:
+    acting.configure(
+        actions=rule(
+            when={"event": "form_submitted"},
+            do={"create": "Lead"},
+            fields={
+                "LastName": {"from": "properties.name", "otherwise": "Unknown"},
+                "Company": {"from": "properties.company", "otherwise": "Unknown"},
+                "Email": {"from": "email"},
+                "Title": {"from": "properties.title"},
+            },
+        )
+    )
+    decide()
+    for number, email in enumerate(("l0@example.com", "new@example.com")):
+        acting.execute(
+            "INSERT INTO events.marketing_events (event_id, occurred_at, kind, email, properties)"
+            f""" VALUES ('{number}', now(), 'form_submitted', '{email}', '{{"title": "Boss"}}')"""
+        )
+    act(acting)
+    found = records(acting, "SELECT LastName, Title FROM Lead WHERE Title = 'Boss' ORDER BY Email")
+    assert found == [
+        {"LastName": "l0", "Title": "Boss"},
+        {"LastName": "Unknown", "Title": "Boss"},
+    ]
+
+
+def test_s17_h28_a_forgotten_person_leaves_no_action(acting: House) -> None:
+    ask(acting, fields=NEW)
+    ask(acting, kind="update", match_email=NEW["Email"], fields={"Title": "Boss"})
+    ask(acting, action_id="form of new@example.com", fields={"LastName": "x"})
+    kept = ask(acting, fields={**NEW, "Email": "other@example.com"})
+    act(acting)
+    warehouse, settings = Warehouse(acting.database_url), load_settings(acting.settings_file)
+    found = find_person(warehouse, settings, Person(address="new@example.com"))
+    assert [trace.rows for trace in found.traces if trace.table == "action"] == [3]
+    forget_person(warehouse, settings, Person(address="new@example.com"))
+    assert acting.query("SELECT action_id FROM crm_sync.action") == [(kept,)]
+
+
+def test_h28_an_action_that_is_forgotten_while_it_is_decided_is_not_sent(acting: House) -> None:
+    action = ask(acting, fields=NEW)
+
+    def forget(_: object) -> None:
+        acting.execute(f"DELETE FROM crm_sync.action WHERE action_id = '{action}'")
+
+    acting.served.server.faults.script([Fault("call", "*/query*", callback=forget, times=1)])
+    assert decide().enqueued == 0
+    assert states(acting) == {}
+
+
+def test_h28_ended_actions_are_pruned_and_those_that_wait_for_a_person_stay(
+    acting: House,
+) -> None:
+    done = ask(acting, fields=NEW)
+    wrong = ask(acting, name="Leed", fields=NEW)
+    act(acting)
+    acting.execute("UPDATE crm_sync.action SET resolved_at = resolved_at - interval '8 days'")
+    assert prune_actions(Warehouse(acting.database_url), days=30) == 0
+    assert prune_actions(Warehouse(acting.database_url), days=1) == 1
+    assert acting.query("SELECT action_id FROM crm_sync.action") == [(wrong,)]
+    assert done != wrong
+
+
+def test_h28_two_processes_decide_one_after_the_other(acting: House) -> None:
+    ask(acting, fields=NEW)
+    with (
+        held_lease(
+            Warehouse(acting.database_url), ACTIONS_LEASE, owner="x", mode=SyncMode.WRITE_BACK
+        ),
+        pytest.raises(LeaseBusy),
+    ):
+        decide()
+    assert decide().enqueued == 1
+
+
+def test_h28_actions_are_not_decided_in_another_organisation(acting: House) -> None:
+    ask(acting, fields=NEW)
+    acting.execute("UPDATE crm_sync.organization SET organization_id = '00D000000000000AAA'")
+    with pytest.raises(WrongOrganization):
+        decide()
+    assert states(acting) == {}

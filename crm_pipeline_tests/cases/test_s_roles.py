@@ -267,10 +267,8 @@ def test_s11_tools_ask_for_actions_and_do_nothing_else(
             "SELECT * FROM crm_sync.action_log",
             "UPDATE crm_sync.action SET state = 'enqueued'",
             "DELETE FROM crm_sync.action",
-            "INSERT INTO crm_sync.action (action_id, kind, object_name, state)"
-            " VALUES ('2', 'create', 'Lead', 'enqueued')",
-            "INSERT INTO crm_sync.action (action_id, kind, object_name, requested_at)"
-            " VALUES ('2', 'create', 'Lead', now())",
+            "INSERT INTO crm_sync.action (action_id, state) VALUES ('2', 'enqueued')",
+            "INSERT INTO crm_sync.action (action_id, requested_at) VALUES ('2', now())",
             "INSERT INTO crm_sync.outbox (idempotency_key) VALUES ('action/1')",
             "SELECT * FROM crm_sync.outbox",
             "SELECT * FROM events.marketing_events",
