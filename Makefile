@@ -16,10 +16,11 @@ export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup demo dbt-docs test check list-checks $(CHECKS) format lock clean \
-	test-real-clients test-browser test-long reliability benchmark benchmark-marketing
+	test-real-clients test-browser test-long reliability benchmark benchmark-marketing \
+	benchmark-write-back
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## Install everything into .venv (PYTHON=/path chooses the Python)
 
@@ -81,6 +82,10 @@ benchmark: $(STAMP) ## Measure the speed (RECORDS=1000000, LARGE=1: 10 million, 
 benchmark-marketing: $(STAMP) ## Measure events and models (PEOPLE=1000000, EVENTS=10000000, WRITE=1)
 	$(BIN)/python benchmarks/marketing_speed.py $(if $(PEOPLE),--people $(PEOPLE)) \
 		$(if $(EVENTS),--events $(EVENTS)) $(if $(WRITE),--write)
+
+benchmark-write-back: $(STAMP) ## Measure writing to the CRM (RECORDS=100000, WRITE=1)
+	$(BIN)/python benchmarks/write_back_speed.py $(if $(RECORDS),--records $(RECORDS)) \
+		$(if $(WRITE),--write)
 
 lock: $(STAMP) ## Resolve the dependencies anew, from the public index only
 	env $(INDEX_VARIABLES:%=-u %) UV_NO_CONFIG=1 .venv/tools/bin/uv lock

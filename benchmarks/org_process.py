@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from subjects import SUBJECTS, Subject
 
+from crm_pipeline.sandbox.salesforce.faults import Fault, FaultPlan
 from crm_pipeline.sandbox.salesforce.org import SandboxOrg
 from crm_pipeline.sandbox.salesforce.running import running
 
@@ -47,6 +48,10 @@ class OrgProcess:
         percent = -(-100 * count // self.records)
         condition = self.subject.matching(percent)
         self._order("recalculate", matching=f"{condition} LIMIT {count}")
+
+    def answer_after(self, seconds: float) -> None:
+        """Let every request for data wait so long, as on a way around half the world."""
+        self._order("wait", seconds=seconds)
 
     def _order(self, verb: str, **facts: Any) -> None:
         self._orders.write(json.dumps({"verb": verb, **facts}) + "\n")
@@ -94,10 +99,20 @@ def main() -> None:
         ) as served:
             print(served.url, flush=True)
             for line in sys.stdin:
-                _obey(org, subject, json.loads(line))
+                order = json.loads(line)
+                if order["verb"] == "wait":
+                    _let_wait(served.server.faults, order["seconds"])
+                else:
+                    _obey(org, subject, order)
                 print("done", flush=True)
     finally:
         org.close()
+
+
+def _let_wait(faults: FaultPlan, seconds: float) -> None:
+    faults.clear()
+    if seconds:
+        faults.script([Fault("hang", "/services/data/*", times=0, seconds=seconds)])
 
 
 def _obey(org: SandboxOrg, subject: Subject, order: dict[str, Any]) -> None:

@@ -25,6 +25,8 @@ from crm_pipeline.defs.refusals import build_refusal
 from crm_pipeline.defs.resources import build_resources
 from crm_pipeline.defs.schedules import build_schedules
 from crm_pipeline.defs.sensors import build_sensors
+from crm_pipeline.defs.write_back_fields import build_write_back_fields
+from crm_pipeline.defs.write_backs import build_write_backs
 from crm_pipeline.errors import ConfigurationError
 from crm_pipeline.sync.assembly import Installation
 
@@ -51,8 +53,10 @@ def build_definitions(
         build_schedules(settings),
         build_sensors(settings),
         build_actions(),
+        build_write_backs(settings),
         build_alerts(),
         build_housekeeping(),
+        build_write_back_fields(),
     )
 
 

@@ -15,7 +15,8 @@ from crm_pipeline.config.environment import read_environment
 from crm_pipeline.config.load import load_settings
 from crm_pipeline.crm.registry import make_connector
 from crm_pipeline.errors import UsageError
-from crm_pipeline.sync.preflight import Finding, Severity, run_preflight
+from crm_pipeline.sync.findings import Finding, Severity
+from crm_pipeline.sync.preflight import run_preflight
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.embedded import EmbeddedPostgres
 

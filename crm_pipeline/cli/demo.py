@@ -40,6 +40,7 @@ OBJECTS = (
     "CampaignMember",
     "Event_Registration__c",
 )
+KEY_FIELD_ON = ("Lead", "Contact")
 LIVE_SECONDS = 5.0
 EVENT_SECONDS = 20.0
 EVENTS_FOLDER = "events"
@@ -144,6 +145,7 @@ def set_stage(
     from crm_pipeline.config.settings import CrmSettings  # noqa: PLC0415
     from crm_pipeline.crm.registry import make_connector  # noqa: PLC0415
     from crm_pipeline.sync.assembly import Installation  # noqa: PLC0415
+    from crm_pipeline.writeback.field_setup import set_up_fields  # noqa: PLC0415
 
     installation = Installation.from_environment()
     environment = installation.environment
@@ -157,14 +159,17 @@ def set_stage(
     if not environment.config_file.exists():
         connector = make_connector(crm, environment)
         try:
-            fields = write_settings(
-                connector, OBJECTS, environment.config_file, crm.api_version, EVENTS_FOLDER
-            )
+            # Twice: what the write-backs need is made by the first file, and mapped by the second.
+            for _ in range(2):
+                fields = write_settings(
+                    connector, OBJECTS, environment.config_file, crm.api_version, everything_on=True
+                )
+                made = set_up_fields(installation.settings, connector, key_field_on=KEY_FIELD_ON)
         finally:
             connector.close()
         story.tell(
             f"Wrote {_near(environment.config_file)} from the org's describe: {len(OBJECTS)} "
-            f"objects, {fields} fields."
+            f"objects, {fields} fields, {len(made.fields)} of them for write-backs."
         )
     return Stage(installation, org)
 

@@ -7,6 +7,8 @@ what both kinds of demo do (demo.py).
 from collections.abc import Callable
 from functools import partial
 
+from psycopg.rows import dict_row
+
 from crm_pipeline.cli import dagster_runs, outcomes, schedule_tick
 from crm_pipeline.cli.console import table_of
 from crm_pipeline.cli.dagster_home import prepare_dagster_home
@@ -16,6 +18,8 @@ from crm_pipeline.cli.services import dagster_services
 from crm_pipeline.cli.supervisor import Supervisor
 from crm_pipeline.cli.sync import run_job
 from crm_pipeline.errors import PermanentError
+from crm_pipeline.warehouse import outbox_desk
+from crm_pipeline.warehouse.connection import Warehouse
 
 EDITS = {"updates": 137, "inserts": 40, "deletes": 9, "undeletes": 2}
 _PARITY = {
@@ -24,6 +28,27 @@ _PARITY = {
     "table_count": "In the table",
     "verdict": "Verdict",
 }
+_BALANCE = {
+    "origin": "Write-back",
+    "object_name": "Object",
+    "enqueued": "Wanted",
+    "applied": "Applied",
+    "superseded": "Superseded",
+    "parked": "Parked",
+    "pending": "Pending",
+}
+_HELD = {
+    "origin": "Write-back",
+    "record_id": "Record",
+    "field": "Field",
+    "value": "Written",
+    "held": "In the org now",
+}
+_WRITTEN = """
+SELECT DISTINCT ON (object_name, field) origin, object_name, record_id, field, value
+FROM crm_sync.outbox WHERE state = 'applied' AND operation = 'update'
+ORDER BY object_name, field, value_at DESC, write_id DESC
+"""
 
 
 def run_once(supervisor: Supervisor, stage: Stage, story: Story) -> None:
@@ -38,6 +63,7 @@ def run_once(supervisor: Supervisor, stage: Stage, story: Story) -> None:
     supervisor.start(services.code_server)
     full_sync(stage, story)
     _load_events(stage, story)
+    _write_back(stage, story)
     story.tell(f"In the org: {', '.join(f'{n} {what}' for what, n in EDITS.items())}.")
     stage.org.edit(**EDITS)
     supervisor.wait_until(services.has_code, what="The code server")
@@ -62,6 +88,45 @@ def run_once(supervisor: Supervisor, stage: Stage, story: Story) -> None:
     report.show(story.console)
     report.require_success()
     _prove(stage, story)
+
+
+def _write_back(stage: Stage, story: Story) -> None:
+    """Run the Dagster job write_back here, and ask the org whether it holds what was written."""
+    installation = stage.installation
+    report = run_job(
+        installation,
+        "write_back",
+        lambda _: ({}, {}),
+        console=console_on_a_copy(),
+        expected_objects=(),
+    )
+    report.require_success()
+    warehouse = installation.warehouse()
+    balance = outbox_desk.read_balance(warehouse)
+    story.tell("Write-backs: the Dagster job write_back found what differs and sent it.")
+    story.console.print(table_of(balance, _BALANCE), soft_wrap=False)
+    if not any(row["applied"] for row in balance):
+        raise PermanentError("The demo wrote nothing to the org.")
+    _show_written(stage, story, warehouse)
+
+
+def _show_written(stage: Stage, story: Story, warehouse: Warehouse) -> None:
+    """A few write-backs, each beside what the org holds now."""
+    with warehouse.connect() as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        rows = cursor.execute(_WRITTEN).fetchall()
+    connector = stage.installation.connector(stage.installation.settings)
+    try:
+        for row in rows:
+            crm_object = connector.describe(row["object_name"])
+            record, field = row["record_id"], row["field"]
+            held = connector.retrieve(crm_object, [record], [field]).get(record, {}).get(field)
+            row["held"] = held
+            if not connector.same_value(crm_object, field, row["value"], held):
+                raise PermanentError(f"{field} of {record} is not what was written.")
+    finally:
+        connector.close()
+    story.console.print(table_of(rows, _HELD), soft_wrap=False)
 
 
 def _load_events(stage: Stage, story: Story) -> None:

@@ -90,16 +90,24 @@ def write_settings(
     names: Sequence[str],
     file: Path,
     api_version: str,
-    events_folder: str | None = None,
+    *,
+    everything_on: bool = False,
 ) -> int:
     """Describe the objects and write the file, whole or not at all.
+
+    Args:
+        connector: logged in, or able to.
+        names: of objects, in any case.
+        file: where.
+        api_version: such as "62.0".
+        everything_on: see `render_settings`.
 
     Returns:
         How many fields can be mapped.
     """
     known = require_known(names, connector.object_names(), where="the org")
     described = [connector.describe(name) for name in known]
-    text = render_settings(described, api_version=api_version, events_folder=events_folder)
+    text = render_settings(described, api_version=api_version, everything_on=everything_on)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         new = file.with_name(f".{file.name}.new")

@@ -17,9 +17,11 @@ from crm_pipeline.cli import (
     accept,
     actions,
     check,
+    consent,
     demo,
     environment,
     events,
+    explain,
     forget,
     init,
     model_docs,
@@ -46,13 +48,14 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-for module in (init, check, status, accept, forget, model_docs, environment, up, demo):
+for module in (init, check, status, accept, explain, forget, model_docs, environment, up, demo):
     module.register(app)
 app.add_typer(sync.app)
 app.add_typer(events.app)
 app.add_typer(sandbox.app)
 app.add_typer(write_backs.app)
 app.add_typer(actions.app)
+app.add_typer(consent.app)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

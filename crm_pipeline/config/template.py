@@ -70,19 +70,19 @@ marketing:
   enabled: true
   target_schema: marketing
   # Named groups of people; the table audiences keeps who belongs to them, and since when.
-  # audiences:
-  #   hot_customers:
-  #     description: Customers with a high score.
-  #     where: "is_customer = true and total_score >= 50"
-  #   spring_guests:
-  #     description: Who came to a webinar this spring.
-  #     query: >
-  #       SELECT person_id FROM marketing.fct_engagement
-  #       WHERE kind = 'webinar_attended' AND occurred_at >= '2026-03-01'
+{example}audiences:
+{example}  hot_customers:
+{example}    description: Customers with a high score.
+{example}    where: "is_customer = true and total_score >= 50"
+{example}  form_senders:
+{example}    description: Who sent a form.
+{example}    query: >
+{example}      SELECT person_id FROM marketing.fct_engagement
+{example}      WHERE kind = 'form_submitted'
 
 events:
   # Files of marketing events: CSV, JSON lines, JSON, Parquet. Without a folder none are read.
-  {folder}
+{example}folder: events
   # Minutes between looks for new files: 1 to 1440.
   poll_minutes: {poll_minutes}
 
@@ -91,25 +91,27 @@ write_backs:
   enabled: true
   # External ID, unique: the field by which records that we create are made once.
   key_field: Crm_Pipeline_Key__c
+  # Id of the user or queue who gets records whose owner is inactive or gone; null parks these.
+  default_owner: null
   # Percent of the daily API calls, beyond the budget, that opt-outs alone may use.
   consent_reserve_percent: 5
   # What is written by itself, and into which fields.
   consent:
     # Opt-outs and hard bounces travel both ways, to_crm, from_crm, or off.
-    direction: from_crm
+    direction: {direction}
     unsubscribed: {{Lead: HasOptedOutOfEmail, Contact: HasOptedOutOfEmail}}
     hard_bounced: {{Lead: Email_Hard_Bounced__c, Contact: Email_Hard_Bounced__c}}
   lead_scores:
-    enabled: false
+    enabled: {is_written}
     fields: {{Lead: Lead_Score__c, Contact: Lead_Score__c}}
     # Smaller changes are not worth a write, except across a threshold.
     smallest_change: 1
     thresholds: []
   visits:
-    enabled: false
+    enabled: {is_written}
     fields: {{Lead: Most_Recent_Visit__c, Contact: Most_Recent_Visit__c}}
   touches:
-    enabled: false
+    enabled: {is_written}
     first_channel: {{Lead: First_Touch_Channel__c, Contact: First_Touch_Channel__c}}
     first_source: {{Lead: First_Touch_Source__c, Contact: First_Touch_Source__c}}
     last_channel: {{Lead: Last_Touch_Channel__c, Contact: Last_Touch_Channel__c}}
@@ -117,7 +119,7 @@ write_backs:
   # More records of one kind at once wait for your approval; opt-outs never do.
   approval:
     most_records: 10000
-    most_percent: 50
+    most_percent: {most_percent}
 
 retention:
   # Days for which finished runs are kept in Dagster, and rows in the ledger.
@@ -129,7 +131,7 @@ retention:
 
 
 def render_settings(
-    objects: Sequence[CrmObject], *, api_version: str, events_folder: str | None = None
+    objects: Sequence[CrmObject], *, api_version: str, everything_on: bool = False
 ) -> str:
     """A commented settings file that maps every storable field of the objects.
 
@@ -140,8 +142,8 @@ def render_settings(
     Args:
         objects: as described; an object whose name no setting could spell is left out.
         api_version: such as "62.0".
-        events_folder: where files of marketing events will be, looked into every minute; otherwise
-            the line is a comment.
+        everything_on: events are read from the folder `events` every minute, the examples are
+            no comments, and everything that can be written back is, without asking anybody.
 
     Raises:
         ConfigurationError: there is no object to write.
@@ -151,8 +153,11 @@ def render_settings(
         raise ConfigurationError("Name at least one CRM object to write settings for.")
     lines = [line for crm_object in named for line in _object_lines(crm_object)]
     tail = _TAIL.format(
-        folder=f"folder: {events_folder}" if events_folder else "# folder: events",
-        poll_minutes=1 if events_folder else 5,
+        example="  " if everything_on else "  # ",
+        poll_minutes=1 if everything_on else 5,
+        direction="both" if everything_on else "from_crm",
+        is_written="true" if everything_on else "false",
+        most_percent=100 if everything_on else 50,
     )
     return _HEAD.format(api_version=api_version) + "\n".join(lines) + "\n" + tail
 

@@ -5,6 +5,7 @@ check by themselves. Does not belong here: what is due to be written (writeback/
 needs the CRM's describe.
 """
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
@@ -32,6 +33,21 @@ FieldName = Annotated[
     AfterValidator(_field_name),
     Accepts("a field's API name, such as `Lead_Score__c`"),
 ]
+
+
+_OWNER = re.compile(r"[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?", re.ASCII)
+
+
+def _owner_id(value: str) -> str:
+    if not _OWNER.fullmatch(value):
+        raise SettingFaults(
+            Fault(
+                (),
+                f"{show(value)} is no id; open the user or the queue in the CRM and take the 15 or "
+                "18 letters and digits out of the page's address.",
+            )
+        )
+    return value
 
 
 class FieldsOfPeople(Section):
@@ -162,6 +178,16 @@ class WriteBackSettings(Section):
     """The off switch of this direction: false keeps the outbox as it is."""
     key_field: FieldName = "Crm_Pipeline_Key__c"
     """External id, unique, by which records that we create are made once."""
+    default_owner: (
+        Annotated[
+            str,
+            Field(strict=True),
+            AfterValidator(_owner_id),
+            Accepts("the id of an active user or of a queue"),
+        ]
+        | None
+    ) = None
+    """Who gets a record that the CRM refuses because its owner is inactive or gone."""
     consent_reserve_percent: Annotated[
         int, Field(strict=True, ge=0, le=50), Accepts("a whole number from 0 to 50")
     ] = 5

@@ -13,6 +13,7 @@ from typing import Protocol
 from crm_pipeline.model.filters import RecordFilter
 from crm_pipeline.model.objects import CrmObject, Transport
 from crm_pipeline.model.pages import ResultPage
+from crm_pipeline.model.wanted_fields import FieldEnsured, WantedField
 from crm_pipeline.model.writeback import (
     Operation,
     Outcome,
@@ -140,6 +141,7 @@ class WriteCapabilities:
         calls_per_job: about what a job costs, whatever its size.
         job_null: the text in a job's CSV that empties a field; an empty cell leaves it alone.
         parent_fields: where a record names the one that is locked together with it.
+        owner_field: where a record names its owner.
     """
 
     rows_per_call: int
@@ -149,6 +151,7 @@ class WriteCapabilities:
     calls_per_job: int
     job_null: str
     parent_fields: tuple[str, ...] = ()
+    owner_field: str = ""
 
 
 class WriteJob(Protocol):
@@ -198,6 +201,9 @@ class RecordSink(Protocol):
     def key_refusal(self, crm_object: CrmObject, field_name: str) -> Outcome | None:
         """Why records cannot be told apart by a key field; costs no call."""
 
+    def owner_refusal(self, owner_id: str) -> str | None:
+        """Why records cannot be given to a user or queue, in a sentence; one call."""
+
     def same_value(self, crm_object: CrmObject, name: str, ours: Value, theirs: Value) -> bool:
         """Whether a value that was read is the one that was written; CRMs round and trim."""
 
@@ -233,7 +239,24 @@ class RecordSink(Protocol):
         """A job that an earlier process began."""
 
 
-class CrmConnector(RecordSource, RecordSink, Protocol):
+class FieldMaker(Protocol):
+    """Anything in which fields can be made for what we write. No field is changed or removed."""
+
+    def judge_field(self, crm_object: CrmObject, wanted: WantedField) -> FieldEnsured:
+        """How a field stands, as far as describe tells; costs no call and changes nothing."""
+
+    def ensure_field(self, wanted: WantedField) -> FieldEnsured:
+        """See to it that a field is there and that our user may write it; a second time is none.
+
+        What the CRM refuses is told as an outcome with its remedy, not raised.
+
+        Raises:
+            ObjectUnavailable: the CRM does not show us the object.
+            TransientError: no answer came; run it again.
+        """
+
+
+class CrmConnector(RecordSource, RecordSink, FieldMaker, Protocol):
     """One CRM, spoken to as one user. Safe to use from several threads."""
 
     @property

@@ -23,7 +23,7 @@ from crm_pipeline.defs.ticks import switched_off, unfinished_run
 from crm_pipeline.errors import CrmPipelineError, LeaseBusy, UsageError
 from crm_pipeline.model.actions import Action, ActionKind, ActionsOutcome
 from crm_pipeline.sync.assembly import Installation
-from crm_pipeline.warehouse.actions import ask, is_any_due, is_any_unsent, read_log, warehouse_time
+from crm_pipeline.warehouse.actions import ask, is_any_due, read_log, warehouse_time
 from crm_pipeline.writeback.drain import Drain, DrainOutcome
 
 _MOST_ROUNDS = 20
@@ -178,7 +178,7 @@ def _carry_out(context: dg.OpExecutionContext) -> None:
     delivered: list[DrainOutcome] = []
     for _ in range(_MOST_ROUNDS):
         decided += _decide(context, installation, run_id)
-        if not decided or not (decided[-1].enqueued or is_any_unsent(warehouse)):
+        if not decided or not decided[-1].enqueued:
             break
         delivered += _deliver(context, installation, run_id)
         if not decided[-1].waiting:
@@ -277,12 +277,10 @@ def _why_not_now(crm: CrmResource, instance: dg.DagsterInstance) -> str | None:
     if run := unfinished_run(instance, ACTIONS):
         return f"Actions are being carried out (run {run.run_id})."
     last_end, has_failed = _last_run(instance)
-    is_recent = time.time() - last_end < _PAUSE_SECONDS
-    if is_recent and has_failed:
+    if has_failed and time.time() - last_end < _PAUSE_SECONDS:
         return "The last run failed; the next one follows in five minutes."
     apply_rules(settings, warehouse)
-    is_due = is_any_due(warehouse) or (not is_recent and is_any_unsent(warehouse))
-    return None if is_due else "Nothing was asked for."
+    return None if is_any_due(warehouse) else "Nothing was asked for."
 
 
 def _last_run(instance: dg.DagsterInstance) -> tuple[float, bool]:
@@ -315,7 +313,6 @@ def _requested_actions() -> dg.SensorDefinition:
         | a run of `actions` that waits or works | skip: the next look sees what it leaves |
         | a run that failed in the last five minutes | skip: most likely, so would this one |
         | an action that was asked for, by somebody or just now by a rule | one run |
-        | a decided one still to be sent, and no run in the last five minutes | one run |
         | only actions that wait for a record which is on its way | skip |
         | none of these | skip |
         """

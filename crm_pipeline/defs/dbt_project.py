@@ -166,6 +166,7 @@ def project_variables(settings: Settings) -> dict[str, Any]:
     return {
         "crm_schema": settings.crm.type,
         "crm_objects": objects,
+        "consent_is_read": settings.write_backs.consent.direction.is_read,
         # As text within the text, for dbt reads YAML, to which JSON's rare characters are halves.
         # And in a list, for a plain text would be rendered as a template.
         "audiences": [json.dumps(_told_audiences(settings))],

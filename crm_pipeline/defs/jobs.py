@@ -10,6 +10,7 @@
 | reference_data | reference tables | a daily schedule, or people |
 | load_events | new files of marketing events, then the models of them | a sensor, or people |
 | marketing | nothing; rebuilds the models | a daily schedule, a sensor, or people |
+| write_back | nothing; decides and writes to the CRM (write_backs.py) | sensors, or people |
 | check_tables | counts; runs every check | a daily schedule, or people |
 
 All run in one process: eight steps take 0.4 to 1.6 s so, and 15 to 29 s in a process each. A step
@@ -46,6 +47,7 @@ from crm_pipeline.defs.names import (
     REFRESH,
     SYNC_RECORD,
     TABLES_GROUP,
+    WRITE_BACK_GROUP,
 )
 from crm_pipeline.defs.resources import CrmResource, engine_run_id
 
@@ -202,7 +204,9 @@ def _differential_sync() -> Any:
 def _load_events() -> Any:
     return dg.define_asset_job(
         LOAD_EVENTS,
-        selection=dg.AssetSelection.assets(dg.AssetKey(EVENTS_ASSET)).downstream(),
+        # The write-backs below the models have a job of their own.
+        selection=dg.AssetSelection.assets(dg.AssetKey(EVENTS_ASSET)).downstream()
+        - dg.AssetSelection.groups(WRITE_BACK_GROUP),
         description=(
             "Load new and changed files of marketing events, then rebuild the models that read "
             "events, if one is new. Asks the CRM nothing."

@@ -18,6 +18,7 @@ from crm_pipeline.config.settings import Settings
 from crm_pipeline.sync.assembly import Installation
 from crm_pipeline.sync.engine import SyncEngine
 from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.writeback.drain import Drain, DrainOutcome
 
 WORKER_TAG = "crm_pipeline/worker"
 """Run tag: `host:boot:pid:start` of the process that does the work; the reaper looks it up."""
@@ -65,6 +66,23 @@ class CrmResource(dg.ConfigurableResource[Any]):
     def migrated_warehouse(self) -> Warehouse:
         """The warehouse with every table of ours; for steps that need no engine."""
         return Installation.from_environment().warehouse()
+
+    def drain(self, run_id: str) -> DrainOutcome:
+        """Send what is due in the outbox, until nothing is left that may be sent now.
+
+        Raises:
+            CrmPipelineError: any verdict; see `Drain.run`.
+        """
+        installation = Installation.from_environment()
+        settings = installation.settings
+        connector = installation.write_connector(settings)
+        try:
+            drainer = Drain(
+                settings, connector, installation.warehouse(), installation.switch.require
+            )
+            return drainer.run(run_id)
+        finally:
+            connector.close()
 
     def event_folder(self) -> str | None:
         """Where files of events are, as the settings file says it now."""

@@ -18,6 +18,9 @@ from enum import IntEnum, StrEnum
 from crm_pipeline.errors import UsageError
 from crm_pipeline.model.objects import CrmObject
 
+UNDO = "undo"
+"""Origin of write-backs that take others back. What they took back is not asked again by itself."""
+
 Value = str | bool | int | float | Decimal | date | datetime | time | None
 """What a field may be given. None empties it; instants are aware."""
 
@@ -251,6 +254,7 @@ class Outcome:
         fields: those at fault, where the CRM names them.
         matches: records that the duplicate rules found.
         is_contagious: code in the CRM broke, which refuses the other records of the call as well.
+        needs_owner: with another owner, the record might be taken.
     """
 
     verdict: Verdict
@@ -262,6 +266,7 @@ class Outcome:
     fields: tuple[str, ...] = ()
     matches: tuple[str, ...] = ()
     is_contagious: bool = False
+    needs_owner: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@
 | due | something is owed that no differential can mend | columns or rows that are not true |
 | quarantine | records whose values fit no column | rows that are not up to date |
 | held | a mass disappearance waits for consent | nothing of the object is merged |
+| parked | write-backs were refused for good | the CRM lacks what we wanted to say |
+| unapproved | write-backs wait for approval | the same, until somebody agrees |
 
 Belongs here: which facts of the status are worth an alert, and their sentences. Does not belong
 here: who is told, and how often (defs/alerts.py, cli/status.py).
@@ -37,6 +39,15 @@ class AlertKind(StrEnum):
     DUE = "due"
     QUARANTINE = "quarantine"
     HELD = "held"
+    PARKED = "parked"
+    UNAPPROVED = "unapproved"
+
+
+_WRITE_BACKS = """
+SELECT object_name, count(*) FILTER (WHERE state = 'parked'), count(*) FILTER (WHERE state = 'held')
+FROM crm_sync.outbox WHERE state = 'held' OR (state = 'parked' AND NOT is_dismissed)
+GROUP BY object_name ORDER BY object_name
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +70,11 @@ def read_alerts(warehouse: Warehouse, settings: Settings) -> tuple[Alert, ...]:
         rows = read_status(warehouse)
         with warehouse.connect(autocommit=True) as connection:
             now = connection.execute("SELECT now()").fetchone()
+            writes = connection.execute(_WRITE_BACKS).fetchall()
     except psycopg.errors.UndefinedTable:
-        rows, now = [], None
-    return find_alerts(rows, settings, now[0] if now else None)
+        rows, now, writes = [], None, []
+    alerts = find_alerts(rows, settings, now[0] if now else None)
+    return (*alerts, *(alert for row in writes for alert in _of_write_backs(*row)))
 
 
 def find_alerts(rows: Sequence[Row], settings: Settings, now: datetime | None) -> tuple[Alert, ...]:
@@ -126,6 +139,24 @@ def _counted(row: Row) -> Iterable[Alert]:
             AlertKind.HELD,
             f"{name}: {held:,} rows would vanish at once, so nothing is merged. If that is meant "
             f"so: crm-pipeline accept {name}",
+            held,
+        )
+
+
+def _of_write_backs(name: str, parked: int, held: int) -> Iterable[Alert]:
+    if parked:
+        yield Alert(
+            name,
+            AlertKind.PARKED,
+            f"{name}: {parked:,} write-backs are parked; the reason and the remedy of each: "
+            f"crm-pipeline write-backs list --state parked --object {name}",
+            parked,
+        )
+    if held:
+        yield Alert(
+            name,
+            AlertKind.UNAPPROVED,
+            f"{name}: {held:,} write-backs wait for approval: crm-pipeline write-backs plan",
             held,
         )
 

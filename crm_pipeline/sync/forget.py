@@ -66,7 +66,7 @@ def person_named(words: str, record_id: str | None, connector: CrmConnector | No
 def find_person(warehouse: Warehouse, settings: Settings, person: Person) -> Found:
     """Everything that is here of a person; changes nothing."""
     with warehouse.connect() as connection:
-        search = _search(connection, warehouse, settings)
+        search = search_of(connection, warehouse, settings)
         whole = search.completed(person)
         return Found(whole, search.traces(whole), search.half_read(whole))
 
@@ -88,7 +88,7 @@ def forget_person(warehouse: Warehouse, settings: Settings, person: Person) -> F
             for name in (*known_objects(warehouse), WRITE_BACK_LEASE)
         ]
         connection = stack.enter_context(warehouse.connect())
-        search = _search(connection, warehouse, settings)
+        search = search_of(connection, warehouse, settings)
         whole = search.completed(person)
         found = Found(whole, search.traces(whole), search.half_read(whole))
         search.drop_half_read(found.half_read)
@@ -142,7 +142,8 @@ def _about(selection: ObjectSelection, person: Person) -> RecordFilter | None:
     return All((Any(tuple(parts)), *chosen))
 
 
-def _search(connection: psycopg.Connection, warehouse: Warehouse, settings: Settings) -> Search:
+def search_of(connection: psycopg.Connection, warehouse: Warehouse, settings: Settings) -> Search:
+    """A search of every schema in which people stand."""
     marts = settings.marketing.target_schema
     memory = f"{marts}_staging"
     return Search(connection, (warehouse.crm_schema, marts, memory, EVENTS_SCHEMA), memory)

@@ -8,8 +8,6 @@ here: how findings are shown (cli/).
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 
 import psycopg
 
@@ -25,6 +23,13 @@ from crm_pipeline.errors import (
     TransientError,
 )
 from crm_pipeline.model.objects import CrmObject, Direction, ObjectSelection
+from crm_pipeline.sync.findings import Finding, Severity, fine, problem
+from crm_pipeline.sync.preflight_writing import (
+    default_owner,
+    is_written,
+    left_out,
+    writing_of,
+)
 from crm_pipeline.sync.reference import REFERENCE_DATASETS
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.fitting import (
@@ -39,38 +44,6 @@ from crm_pipeline.warehouse.schema import (
     column_types,
     table_shape,
 )
-
-
-class Severity(StrEnum):
-    """Whether a finding stops syncs."""
-
-    FINE = "fine"
-    NOTICE = "notice"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that preflight looked at.
-
-    Attributes:
-        subject: what was looked at: CRM, warehouse, an object, the API budget.
-        sentence: what was found.
-        remedy: what to do about it; empty when nothing need be done.
-    """
-
-    severity: Severity
-    subject: str
-    sentence: str
-    remedy: str = ""
-
-
-def _fine(subject: str, sentence: str) -> Finding:
-    return Finding(Severity.FINE, subject, sentence)
-
-
-def _problem(subject: str, sentence: str, remedy: str = "") -> Finding:
-    return Finding(Severity.PROBLEM, subject, sentence, remedy)
 
 
 def run_preflight(
@@ -94,7 +67,7 @@ def run_preflight(
     try:
         identity = connector.identity()
         findings.append(
-            _fine(
+            fine(
                 "CRM",
                 f"Logged in to {identity.organization_name} ({identity.organization_id}) as "
                 f"{identity.user_name}.",
@@ -102,16 +75,16 @@ def run_preflight(
         )
     except TransientError as error:
         remedy = "Check the login address (SALESFORCE_LOGIN_URL) and the network, then try again."
-        findings.append(_problem("CRM", str(error), remedy))
+        findings.append(problem("CRM", str(error), remedy))
     except CrmPipelineError as error:
-        findings.append(_problem("CRM", str(error)))
+        findings.append(problem("CRM", str(error)))
     warehouse: Warehouse | None = None
     try:
         opened = open_warehouse()
         findings.extend(_warehouse(opened, identity))
         warehouse = opened
     except CrmPipelineError as error:
-        findings.append(_problem("warehouse", str(error)))
+        findings.append(problem("warehouse", str(error)))
     if identity is not None:
         findings.extend(_crm(settings, connector, warehouse))
     return tuple(findings)
@@ -124,7 +97,7 @@ def _warehouse(warehouse: Warehouse, identity: OrgIdentity | None) -> Iterator[F
         database = connection.info.dbname
         tables = column_types(connection, "crm_sync", "organization")
         if tables:
-            yield _fine("warehouse", f"PostgreSQL {version}, database {database}, is set up.")
+            yield fine("warehouse", f"PostgreSQL {version}, database {database}, is set up.")
             yield from _owner(connection, identity)
             return
         row = connection.execute(
@@ -140,7 +113,7 @@ def _warehouse(warehouse: Warehouse, identity: OrgIdentity | None) -> Iterator[F
             "Nothing to do: the first sync creates them.",
         )
     else:
-        yield _problem(
+        yield problem(
             "warehouse",
             f"The user {row[1]} may not create schemas in database {database}.",
             f'Run: GRANT CREATE ON DATABASE "{database}" TO "{row[1]}".',
@@ -152,7 +125,7 @@ def _owner(connection: psycopg.Connection, identity: OrgIdentity | None) -> Iter
         "SELECT organization_id, organization_name FROM crm_sync.organization"
     ).fetchone()
     if row is not None and identity is not None and row[0] != identity.organization_id:
-        yield _problem(
+        yield problem(
             "warehouse",
             f"It holds the data of {row[1]} ({row[0]}), but the credentials lead to "
             f"{identity.organization_name} ({identity.organization_id}).",
@@ -165,29 +138,32 @@ def _crm(
 ) -> Iterator[Finding]:
     try:
         visible = connector.object_names()
-        for name, chosen in settings.enabled_objects.items():
+        for name in settings.enabled_objects:
             try:
-                yield from _object(connector, warehouse, visible, name, chosen)
+                yield from _object(settings, connector, warehouse, visible, name)
             except CrmPipelineError as error:
-                yield _problem(name, str(error))
+                yield problem(name, str(error))
+        yield from left_out(settings)
+        yield from default_owner(settings, connector)
         if settings.reference_data:
             yield from _reference_data(visible)
         yield from _excess_permissions(connector)
         yield from _api_budget(settings, connector)
     except CrmPipelineError as error:
-        yield _problem("CRM", str(error))
+        yield problem("CRM", str(error))
 
 
 def _object(
+    settings: Settings,
     connector: CrmConnector,
     warehouse: Warehouse | None,
     visible: tuple[str, ...],
     name: str,
-    chosen: ObjectSettings,
 ) -> Iterator[Finding]:
+    chosen = settings.objects[name]
     if name not in visible:
         near = did_you_mean(name, visible)
-        yield _problem(
+        yield problem(
             name,
             "The org has no such object, or hides it from the integration user"
             + (f"; did you mean {near}?" if near else "."),
@@ -203,13 +179,14 @@ def _object(
         fields = error.fields if isinstance(error, FieldUnavailable) else (name,)
         # Paths that lead nowhere were named one by one already.
         if not set(fields) <= set(relationship_paths(chosen)):
-            yield _problem(name, str(error))
+            yield problem(name, str(error))
         return
     findings = [
         *_writable(selection),
         *_calculated(selection),
         *_masked(selection),
-        *_excess(selection),
+        *_excess(settings, selection),
+        *writing_of(settings, connector, crm_object),
     ]
     if warehouse is not None:
         findings.extend(_table(selection, warehouse))
@@ -219,9 +196,9 @@ def _object(
     try:
         count = connector.count(request)  # the org's own parser is the judge of the filter
         if not any(f.severity is Severity.PROBLEM for f in findings):
-            yield _fine(name, f"{count:,} records, {len(selection.columns)} mapped fields.")
+            yield fine(name, f"{count:,} records, {len(selection.columns)} mapped fields.")
     except CrmPipelineError as error:
-        yield _problem(name, str(error), f"Look at `objects.{name}.filter`.")
+        yield problem(name, str(error), f"Look at `objects.{name}.filter`.")
     yield from findings
 
 
@@ -235,7 +212,7 @@ def _described(
         try:
             crm_object = connector.describe_path(crm_object, path)
         except FieldUnavailable as error:
-            findings.append(_problem(name, str(error)))
+            findings.append(problem(name, str(error)))
     return crm_object, tuple(findings)
 
 
@@ -246,7 +223,7 @@ def _writable(selection: ObjectSelection) -> Iterator[Finding]:
         if mapped.direction is not Direction.DOWN and not mapped.field.is_updateable
     ]
     if refused:
-        yield _problem(
+        yield problem(
             selection.name,
             f"The integration user may not edit {listed(refused)}, which the mapping writes.",
             "Give its permission set Edit on the field, or write `direction: down`.",
@@ -292,7 +269,7 @@ def _table(selection: ObjectSelection, warehouse: Warehouse) -> Iterator[Finding
     if not present:
         return
     if "_synced_at" not in present:
-        yield _problem(
+        yield problem(
             selection.name,
             f"{shape.schema}.{shape.table} exists already and was not made by CRM Pipeline.",
             f"Move it away, or name another table with `objects.{selection.name}.table`.",
@@ -301,7 +278,7 @@ def _table(selection: ObjectSelection, warehouse: Warehouse) -> Iterator[Finding
     yield from _retyped(selection.name, shape, present)
     beyond = [c.source for c in shape.kept if c.name not in present][left:]
     if beyond:
-        yield _problem(
+        yield problem(
             selection.name,
             f"{shape.schema}.{shape.table} has no room for {listed(beyond)}: PostgreSQL allows "
             "1,600 columns, dropped ones included.",
@@ -340,7 +317,7 @@ def _reference_data(visible: tuple[str, ...]) -> Iterator[Finding]:
     wanted = dict.fromkeys(d.source for d in REFERENCE_DATASETS if d.source)
     hidden = [name for name in wanted if name not in visible]
     if hidden:
-        yield _problem(
+        yield problem(
             "reference data",
             f"The integration user may not see {listed(hidden)}.",
             "Give it the permission View Setup and Configuration, or write "
@@ -348,10 +325,11 @@ def _reference_data(visible: tuple[str, ...]) -> Iterator[Finding]:
         )
 
 
-def _excess(selection: ObjectSelection) -> Iterator[Finding]:
+def _excess(settings: Settings, selection: ObjectSelection) -> Iterator[Finding]:
     """Rights on an object that no sync needs: a stolen token can do what its user can."""
-    is_written = any(m.direction is not Direction.DOWN for m in selection.columns)
-    needed = ("create", "edit") if is_written else ()
+    goes_up = any(m.direction is not Direction.DOWN for m in selection.columns)
+    is_needed = goes_up or is_written(settings, selection.crm_object)
+    needed = ("create", "edit") if is_needed else ()
     found = [word for word in selection.crm_object.allowed_changes if word not in needed]
     if found:
         yield Finding(
@@ -388,10 +366,10 @@ def _api_budget(settings: Settings, connector: CrmConnector) -> Iterator[Finding
         f"stop at {allowed:,} ({settings.crm.api_budget_percent} %)."
     )
     if usage.used_today >= allowed:
-        yield _problem(
+        yield problem(
             "API budget",
             sentence,
             "Wait until calls are free again, or raise `crm.api_budget_percent`.",
         )
     else:
-        yield _fine("API budget", sentence)
+        yield fine("API budget", sentence)

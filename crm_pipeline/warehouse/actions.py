@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from crm_pipeline.model.actions import Action, ActionKind, ActionState
-from crm_pipeline.model.writeback import Intent, Lane
+from crm_pipeline.model.writeback import Intent
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease
 from crm_pipeline.warehouse.outbox import enqueue
@@ -127,10 +127,6 @@ SELECT EXISTS (
             SELECT FROM crm_sync.outbox o WHERE o.idempotency_key = 'action/' || a.waits_for
             AND o.state IN ('waiting', 'held', 'sending'))))
 """
-_IS_UNSENT = """
-SELECT EXISTS (SELECT FROM crm_sync.outbox o
-               WHERE o.lane = %s AND o.state = 'waiting' AND o.not_before <= now())
-"""
 _LOG: LiteralString = """
 SELECT * FROM crm_sync.action_log l
 WHERE (%(state)s::text IS NULL OR l.state = %(state)s)
@@ -219,13 +215,6 @@ def is_any_due(warehouse: Warehouse) -> bool:
     """Whether something was asked for that can be decided now; by an index."""
     with warehouse.connect(autocommit=True) as connection:
         found = connection.execute(_IS_DUE).fetchone()
-    return bool(found and found[0])
-
-
-def is_any_unsent(warehouse: Warehouse) -> bool:
-    """Whether a write-back of an action may be sent now; by an index."""
-    with warehouse.connect(autocommit=True) as connection:
-        found = connection.execute(_IS_UNSENT, [int(Lane.ACTION)]).fetchone()
     return bool(found and found[0])
 
 

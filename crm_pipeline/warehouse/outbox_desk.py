@@ -94,11 +94,61 @@ RETURNING o.state
 """
 _DISMISS = f"UPDATE crm_sync.outbox o SET is_dismissed = true WHERE {_CHOSEN} AND NOT is_dismissed"
 _APPROVE = "UPDATE crm_sync.outbox SET state = 'waiting' WHERE state = 'held' AND batch = %s"
+_APPROVED = "UPDATE crm_sync.write_back_decision SET approved_at = now() WHERE batch = %s"
+# An end that a person chose: nobody is asked to look, and the same value is not asked for again.
+_REJECT = """
+UPDATE crm_sync.outbox
+SET state = 'parked', ended_at = now(), is_dismissed = true, code = 'REJECTED',
+    reason = 'A person rejected its batch; the value is not asked for again until it changes.',
+    remedy = 'To write it nevertheless, requeue it.'
+WHERE state = 'held' AND batch = %s
+"""
+_REJECTED = "UPDATE crm_sync.write_back_decision SET rejected_at = now() WHERE batch = %s"
+_PLAN: LiteralString = """
+SELECT o.write_id, o.state, o.origin, o.batch, o.object_name,
+       coalesce(o.record_id, o.external_id) AS record_id,
+       coalesce(o.field, (SELECT string_agg(name, ', ' ORDER BY name)
+                          FROM jsonb_object_keys(o.fields) name)) AS field_names,
+       o.before IS NOT NULL AS is_before_known, o.before #>> '{}' AS before,
+       coalesce(o.value, o.fields) #>> '{}' AS after
+FROM crm_sync.outbox o
+WHERE o.state IN ('waiting', 'held')
+AND (%(object)s::text IS NULL OR o.object_name = %(object)s)
+AND (%(origin)s::text IS NULL OR o.origin = %(origin)s)
+ORDER BY o.lane, o.write_id LIMIT %(limit)s
+"""
+_PLANNED: LiteralString = """
+SELECT count(*) FILTER (WHERE o.state = 'waiting') AS waiting,
+       count(*) FILTER (WHERE o.state = 'held') AS held
+FROM crm_sync.outbox o
+WHERE o.state IN ('waiting', 'held')
+AND (%(object)s::text IS NULL OR o.object_name = %(object)s)
+AND (%(origin)s::text IS NULL OR o.origin = %(origin)s)
+"""
+_HELD: LiteralString = """
+SELECT o.batch, o.origin, count(*) AS writes, count(DISTINCT o.record_id) AS records,
+       max(d.held_because) AS held_because
+FROM crm_sync.outbox o LEFT JOIN crm_sync.write_back_decision d USING (batch)
+WHERE o.state = 'held'
+AND (%(object)s::text IS NULL OR o.object_name = %(object)s)
+AND (%(origin)s::text IS NULL OR o.origin = %(origin)s)
+GROUP BY o.batch, o.origin ORDER BY min(o.write_id)
+"""
 _LOG: LiteralString = """
 SELECT * FROM crm_sync.write_back_log l
 WHERE (%(state)s::text IS NULL OR l.state = %(state)s)
 AND (%(object)s::text IS NULL OR l.object_name = %(object)s)
 ORDER BY l.write_id DESC LIMIT %(limit)s
+"""
+_RESULTS: LiteralString = """
+SELECT l.* FROM crm_sync.write_back_log l
+JOIN crm_sync.outbox o USING (write_id) JOIN crm_sync.outbox_claim c USING (claim_id)
+WHERE c.run_id = %(run)s AND l.ended_at IS NOT NULL
+ORDER BY l.state = 'applied', l.write_id LIMIT %(limit)s
+"""
+_BALANCE: LiteralString = """
+SELECT origin, object_name, enqueued, applied, superseded, parked, pending, oldest_pending_at
+FROM crm_sync.write_back_balance ORDER BY origin, object_name
 """
 
 
@@ -124,6 +174,16 @@ def waiting(warehouse: Warehouse) -> tuple[int, datetime | None]:
     return int(found[0]), found[1]
 
 
+def open_parked(warehouse: Warehouse) -> int:
+    """How many parked write-backs nobody has dismissed."""
+    with warehouse.connect(autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM crm_sync.outbox WHERE state = 'parked' AND NOT is_dismissed"
+        ).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
 def read_log(
     warehouse: Warehouse, *, state: str | None = None, object_name: str | None = None, limit: int
 ) -> list[dict[str, object]]:
@@ -131,6 +191,19 @@ def read_log(
     facts = {"state": state, "object": object_name, "limit": limit}
     with warehouse.connect(autocommit=True) as connection:
         return connection.cursor(row_factory=dict_row).execute(_LOG, facts).fetchall()
+
+
+def read_results(warehouse: Warehouse, run_id: str, *, limit: int) -> list[dict[str, object]]:
+    """What became of write-backs that a drainer sent, those that were refused first."""
+    facts = {"run": run_id, "limit": limit}
+    with warehouse.connect(autocommit=True) as connection:
+        return connection.cursor(row_factory=dict_row).execute(_RESULTS, facts).fetchall()
+
+
+def read_balance(warehouse: Warehouse) -> list[dict[str, object]]:
+    """`crm_sync.write_back_balance`: per origin and object, how many stand where."""
+    with warehouse.connect(autocommit=True) as connection:
+        return connection.cursor(row_factory=dict_row).execute(_BALANCE).fetchall()
 
 
 def requeue(warehouse: Warehouse, chosen: Chosen) -> tuple[int, int]:
@@ -159,7 +232,52 @@ def dismiss(warehouse: Warehouse, chosen: Chosen) -> int:
 
 def approve(connection: psycopg.Connection, batch: str) -> int:
     """Let held write-backs of a batch go, in the caller's transaction."""
-    return connection.execute(_APPROVE, [batch]).rowcount
+    approved = connection.execute(_APPROVE, [batch]).rowcount
+    if approved:
+        connection.execute(_APPROVED, [batch])
+    return approved
+
+
+def reject(connection: psycopg.Connection, batch: str) -> int:
+    """End held write-backs of a batch without sending them, in the caller's transaction.
+
+    They are parked and dismissed. Each can still be queued again.
+    """
+    rejected = connection.execute(_REJECT, [batch]).rowcount
+    if rejected:
+        connection.execute(_REJECTED, [batch])
+    return rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the CRM is about to be told, values included.
+
+    Attributes:
+        rows: the next ones, in the order in which they go.
+        held: batches that wait for approval, with the reason.
+    """
+
+    waiting_writes: int
+    held_writes: int
+    rows: tuple[Mapping[str, object], ...]
+    held: tuple[Mapping[str, object], ...]
+
+
+def read_plan(
+    warehouse: Warehouse, *, object_name: str | None, origin: str | None, limit: int
+) -> Plan:
+    """What waits or is held, with the value that each field had when it was enqueued."""
+    facts = {"object": object_name, "origin": origin, "limit": limit}
+    with warehouse.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        counted = cursor.execute(_PLANNED, facts).fetchone()
+        assert counted is not None
+        return Plan(
+            counted["waiting"],
+            counted["held"],
+            tuple(cursor.execute(_PLAN, facts).fetchall()),
+            tuple(cursor.execute(_HELD, facts).fetchall()),
+        )
 
 
 def _facts(chosen: Chosen) -> Mapping[str, object]:

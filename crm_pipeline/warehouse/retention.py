@@ -5,6 +5,7 @@ data of the CRM, which is never pruned, and left-overs of dead syncs (ledger.py 
 """
 
 from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.decisions import prune_decisions
 
 # The status shows the newest rows; a row with staging may still be gone on with.
 _PRUNE = """
@@ -43,6 +44,7 @@ def prune_outbox(warehouse: Warehouse, *, days: int) -> int:
         connection.execute("SET LOCAL crm_pipeline.is_erasing = 'on'")
         pruned = connection.execute(_PRUNE_OUTBOX, [days]).rowcount
         connection.execute(_PRUNE_CLAIMS, [days])
+        prune_decisions(connection, days)
     return pruned
 
 

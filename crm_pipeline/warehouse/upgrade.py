@@ -44,6 +44,7 @@ _ANALYST = (
     f"GRANT SELECT ON {CONTROL_SCHEMA}.write_back_log TO analyst",
     f"GRANT SELECT ON {CONTROL_SCHEMA}.write_back_balance TO analyst",
     f"GRANT SELECT ON {CONTROL_SCHEMA}.action_log TO analyst",
+    f"GRANT SELECT ON {CONTROL_SCHEMA}.write_back_decisions TO analyst",
     f"GRANT SELECT ON {EVENTS_SCHEMA}.marketing_events, {EVENTS_SCHEMA}.consent_ledger TO analyst",
     f'GRANT SELECT ON ALL TABLES IN SCHEMA {HISTORY_SCHEMA}, "{{schema}}" TO analyst',
     f"ALTER DEFAULT PRIVILEGES IN SCHEMA {HISTORY_SCHEMA} GRANT SELECT ON TABLES TO analyst",

@@ -8,6 +8,7 @@ CRM's requests (crm/).
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from crm_pipeline.crm.port import WriteJob
 from crm_pipeline.errors import CrmPipelineError, ReadExpired
@@ -147,12 +148,19 @@ def _finish(
         columns,
         applied=job.applied(),
         refused=job.refused(),
-        judge=job.outcome_of,
+        judge=lambda error: _judged(context, job.outcome_of(error)),
         delay_seconds=context.manners.pause_seconds(Verdict.RETRY, 0),
         api_calls=context.calls - calls,
     )
     context.report("settled")
     job.close()
+
+
+def _judged(context: WriteContext, outcome: Outcome) -> Outcome:
+    """A record that lacks an owner goes by a single call, in which it gets the default one."""
+    if outcome.needs_owner and context.settings.write_backs.default_owner is not None:
+        return replace(outcome, is_contagious=True)
+    return outcome
 
 
 def _pause(context: WriteContext, seconds: float) -> None:

@@ -35,6 +35,7 @@ from crm_pipeline.writeback.bisection import Sifted, sift
 from crm_pipeline.writeback.choice import pack
 from crm_pipeline.writeback.context import WriteContext
 from crm_pipeline.writeback.following import Lost
+from crm_pipeline.writeback.owners import with_default_owner
 
 _READ_BACK = Outcome(
     Verdict.APPLIED, code="READ_BACK", reason="No answer had come; the record holds the value."
@@ -180,7 +181,12 @@ class Sending:
                 )
             )
 
-        sifted = sift(batch, write)
+        sifted = with_default_owner(
+            sift(batch, write),
+            write,
+            field=self.context.able.owner_field,
+            owner=self.context.settings.write_backs.default_owner,
+        )
         self.context.report("sent")
         self.context.outages = 0
         self._settle_sifted(sifted)
@@ -219,8 +225,12 @@ class Sending:
             )
 
     def _blamed(self, row: WriteRow, outcome: Outcome) -> Iterator[Settlement]:
-        """One field must not hold back the others; if none is named, each is tried by itself."""
-        at_fault = {name.casefold() for name in outcome.fields}
+        """One field must not hold back the others; if none of ours is named, each goes by itself.
+
+        Rules like to name a field that the write does not carry.
+        """
+        carried = {name.casefold() for name in row.values}
+        at_fault = carried & {name.casefold() for name in outcome.fields}
         again = Outcome(Verdict.RETRY, code=outcome.code, reason=outcome.reason)
         for write_id in row.writes:
             names = {name.casefold() for name in self._writes[write_id].values}

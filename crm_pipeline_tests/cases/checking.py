@@ -4,7 +4,8 @@ Belongs here: asking preflight. Does not belong here: what it should say (the ca
 """
 
 from crm_pipeline.sync.assembly import Installation
-from crm_pipeline.sync.preflight import Finding, Severity, run_preflight
+from crm_pipeline.sync.findings import Finding, Severity
+from crm_pipeline.sync.preflight import run_preflight
 
 
 def findings() -> list[Finding]:

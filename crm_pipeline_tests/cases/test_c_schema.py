@@ -10,7 +10,7 @@ import pytest
 from crm_pipeline.errors import CrmPipelineError, ObjectUnavailable
 from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.sandbox.salesforce.schema import PicklistValue
-from crm_pipeline.sync.preflight import Severity
+from crm_pipeline.sync.findings import Severity
 from crm_pipeline.sync.reading import PageLander
 from crm_pipeline.sync.reference import sync_reference_dataset
 from crm_pipeline_tests.cases.checking import findings, notices

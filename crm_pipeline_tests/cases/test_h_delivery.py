@@ -9,8 +9,10 @@ import pytest
 from crm_pipeline.crm.salesforce.write_failures import MEANINGS
 from crm_pipeline.model.writeback import Intent, Lane, OnDuplicate, Operation, WriteOptions
 from crm_pipeline.sandbox.salesforce.faults import Fault, RowFault
+from crm_pipeline.sandbox.salesforce.rule_kinds import InactiveOwner, Validation
 from crm_pipeline_tests.cases.writing import (
     KEY_FIELD,
+    QUICK,
     SLOW_RETRIES,
     assert_conserved,
     codes,
@@ -196,6 +198,82 @@ def test_h24_a_record_that_is_locked_by_an_approval_waits_longer(writing: House)
     ) == [(True,)]
 
 
+def inactive_user(house: House) -> str:
+    """A user who has left."""
+    facts = {"LastName": "Left", "Username": "left@example.com", "Email": "left@example.com"}
+    return house.org.create("User", {**facts, "Alias": "left", "IsActive": False})
+
+
+def queue(house: House, *objects: str) -> str:
+    """A queue that may own records of these objects."""
+    facts = {"Name": "Leads", "DeveloperName": "Leads", "Type": "Queue"}
+    made = house.org.create("Group", facts)
+    for name in objects:
+        house.org.create("QueueSobject", {"QueueId": made, "SobjectType": name})
+    return made
+
+
+def test_h24_without_a_default_owner_an_inactive_one_is_parked_with_its_remedy(
+    writing: House,
+) -> None:
+    lead = ids(writing)[0]
+    wish(writing, update(lead, OwnerId=inactive_user(writing)))
+    drain(writing)
+    assert codes(writing) == {"INACTIVE_OWNER_OR_USER": 1}
+    [(remedy,)] = writing.query("SELECT remedy FROM crm_sync.write_back_log")
+    assert "write_backs.default_owner" in remedy
+
+
+@pytest.mark.parametrize("gone", ["inactive", "deleted", "wrong queue"])
+def test_h24_a_record_for_an_owner_who_is_gone_goes_to_the_default_owner(
+    writing: House, gone: str
+) -> None:
+    default = queue(writing, "Lead")
+    writing.configure(write_backs={"default_owner": default})
+    former = inactive_user(writing) if gone == "inactive" else queue(writing, "Case")
+    if gone == "deleted":
+        writing.org.delete("Group", former)
+    lead, other, *_ = ids(writing)
+    before = held_by(writing, other, "OwnerId")
+    wish(writing, update(lead, OwnerId=former), update(other, OwnerId=before, Company="New"))
+    wish(writing, create(LastName="New", Company="Co", OwnerId=former))
+    drain(writing)
+    assert set(states(writing)) == {"applied"}
+    assert codes(writing, "applied")["DEFAULT_OWNER"] == 2
+    owners = writing.org.query("SELECT OwnerId FROM Lead WHERE LastName = 'New'")
+    assert [row["OwnerId"] for row in owners] == [default]
+    assert held_by(writing, lead, "OwnerId") == default
+    assert held_by(writing, other, "OwnerId") == before
+    assert_conserved(writing)
+
+
+@pytest.mark.parametrize("most_by_calls", [2_000, 1])
+def test_h24_a_score_of_a_record_whose_owner_left_lands_by_calls_and_by_a_job(
+    writing: House, most_by_calls: int
+) -> None:
+    default, left = queue(writing, "Lead"), inactive_user(writing)
+    writing.configure(write_backs={"default_owner": default})
+    lead, other, *_ = ids(writing)
+    writing.org.update("Lead", lead, {"OwnerId": left})
+    writing.org.rules.add(InactiveOwner("Lead"), 0)
+    wish(writing, update(lead, Lead_Score__c=5), update(other, Lead_Score__c=5))
+    drain(writing, manners=replace(QUICK, most_by_calls=most_by_calls))
+    assert states(writing) == {"applied": 2}
+    assert held_by(writing, lead, "Lead_Score__c") == 5
+    assert held_by(writing, lead, "OwnerId") == default
+    assert held_by(writing, other, "OwnerId") != default
+    assert_conserved(writing)
+
+
+def test_h24_a_default_owner_who_cannot_own_the_record_parks_it_once(writing: House) -> None:
+    writing.configure(write_backs={"default_owner": queue(writing, "Case")})
+    lead = ids(writing)[0]
+    wish(writing, update(lead, OwnerId=inactive_user(writing)))
+    drain(writing)
+    assert codes(writing) == {"OP_WITH_INVALID_USER_TYPE_EXCEPTION": 1}
+    assert writes(writing) == 2
+
+
 def duplicate_rule(house: House, *matches: str) -> None:
     """Let the org refuse the next create as its duplicate rules do, naming records."""
     records = [{"record": {"Id": one, "attributes": {"type": "Lead"}}} for one in matches]
@@ -296,6 +374,17 @@ def test_h11_a_rule_that_names_no_field_is_found_out_field_by_field(writing: Hou
     )
     wish(writing, update(lead, Lead_Score__c=5, Company="Forbidden"))
     drain(writing)
+    assert held_by(writing, lead, "Lead_Score__c") == 5
+    assert codes(writing) == {"FIELD_CUSTOM_VALIDATION_EXCEPTION": 1}
+
+
+def test_h11_a_rule_that_names_a_field_of_which_nothing_was_sent_ends_all_the_same(
+    writing: House,
+) -> None:
+    lead = ids(writing)[0]
+    writing.org.rules.add(Validation("Lead", "Company = 'Forbidden'", fields=("Phone",)), 0)
+    wish(writing, update(lead, Lead_Score__c=5, Company="Forbidden"))
+    drain(writing, manners=replace(QUICK, patience_seconds=10.0))
     assert held_by(writing, lead, "Lead_Score__c") == 5
     assert codes(writing) == {"FIELD_CUSTOM_VALIDATION_EXCEPTION": 1}
 

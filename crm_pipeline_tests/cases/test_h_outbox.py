@@ -1,6 +1,7 @@
 """H13, H14, H22, H23, H27: what gets into the outbox, and that nothing leaves it unaccounted."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import permutations
@@ -11,6 +12,7 @@ from psycopg import sql
 
 from crm_pipeline.errors import UsageError
 from crm_pipeline.model.writeback import Enqueued, Lane
+from crm_pipeline.sync.alerts import AlertKind, read_alerts
 from crm_pipeline.sync.assembly import Installation
 from crm_pipeline.sync.forget import forget_person
 from crm_pipeline.warehouse.connection import Warehouse
@@ -277,3 +279,19 @@ def test_analysts_see_what_became_of_write_backs_and_no_value(writing: House) ->
     }
     assert not {"value", "fields", "before", "idempotency_key", "external_id"} & columns
     assert "no address" not in str(writing.query("SELECT * FROM crm_sync.write_back_log"))
+
+
+def test_h27_parked_and_held_write_backs_are_alerts_until_they_are_dismissed(
+    writing: House,
+) -> None:
+    first, second = ids(writing)[:2]
+    wish(writing, update(first, Nowhere__c="x"), replace(update(second, Company="y"), is_held=True))
+    drain(writing)
+    installation = Installation.from_environment()
+    warehouse, settings = installation.warehouse(), installation.settings
+    told = [
+        (alert.object_name, alert.kind, alert.size) for alert in read_alerts(warehouse, settings)
+    ]
+    assert told == [("Lead", AlertKind.PARKED, 1), ("Lead", AlertKind.UNAPPROVED, 1)]
+    assert dismiss(warehouse, Chosen(object_name="Lead")) == 1
+    assert [alert.kind for alert in read_alerts(warehouse, settings)] == [AlertKind.UNAPPROVED]

@@ -105,10 +105,15 @@ class Dagster:
         self.house = house
         self.instance = instance
         self.home = house.folder / "home"
+        self._by_settings: dict[str, dg.Definitions] = {}
 
     def location(self) -> dg.Definitions:
-        """The location as it would be loaded now."""
-        return build_definitions(load_settings(self.house.settings_file), home=self.home)
+        """The location as it would be loaded now; once per state of the settings file."""
+        text = self.house.settings_file.read_text()
+        if text not in self._by_settings:
+            settings = load_settings(self.house.settings_file)
+            self._by_settings[text] = build_definitions(settings, home=self.home)
+        return self._by_settings[text]
 
     def run(
         self, job: str, config: Any = None, partition: str | None = None

@@ -46,6 +46,7 @@ def test_every_asset_has_its_group_and_its_sources(location: dg.Definitions) -> 
         "salesforce_changes/companies": ("crm_changes", []),
         "salesforce/companies": ("crm", ["salesforce_changes/companies"]),
         "events/marketing_events": ("events", []),
+        "write_backs/delivery": ("write_backs", []),
         **{name: ("reference", above) for name, above in REFERENCE.items()},
     }
 
@@ -55,7 +56,8 @@ def test_every_asset_is_described_and_owned(location: dg.Definitions) -> None:
         assert node.description, node.key
         assert node.owners == ["team:data-engineering"], node.key
         source = "file" if node.group_name == "events" else "salesforce"
-        assert node.kinds == {source, "postgres"}, node.key
+        stored = set() if node.group_name == "write_backs" else {"postgres"}
+        assert node.kinds == {source, *stored}, node.key
 
 
 def _steps(location: dg.Definitions, job: str) -> set[str]:
@@ -88,6 +90,7 @@ def test_jobs_select_by_group(location: dg.Definitions) -> None:
     assert _steps(location, "sync_record") == {"sync_one_record"}
     assert _steps(location, "actions") == {"carry_out_actions"}
     assert _steps(location, "request_action") == {"request_one_action"}
+    assert _steps(location, "write_back_fields") == {"make_fields"}
 
 
 def test_only_the_full_sync_has_no_schedule_and_no_partitions(location: dg.Definitions) -> None:
@@ -111,6 +114,7 @@ def test_only_the_full_sync_has_no_schedule_and_no_partitions(location: dg.Defin
         "requested_actions": dg.DefaultSensorStatus.RUNNING,
         # No folder is set.
         "event_files": dg.DefaultSensorStatus.STOPPED,
+        "waiting_write_backs": dg.DefaultSensorStatus.RUNNING,
     }
     assert location.resolve_job_def("full_sync").partitions_def is None
     assert location.resolve_job_def("differential_sync").partitions_def is not None

@@ -39,6 +39,7 @@ MARTS = {
     "personalization",
 }
 BELOW = {
+    "int_consent__own_ticks",
     "int_consent__refusals",
     "int_owners__kept",
     "int_people__addresses",

@@ -126,6 +126,29 @@ def test_an_administrator_empties_the_bin_of_a_field(client: Client) -> None:
     assert made(client).status_code == 201
 
 
+def test_a_checkbox_is_hidden_like_any_other_new_field(client: Client) -> None:
+    facts = {"label": "Bounced", "type": "Checkbox", "defaultValue": "false"}
+    client.call("POST", FIELDS, {"FullName": "Lead.Bounced__c", "Metadata": facts})
+    assert described(client, "Bounced__c") is None
+    permit(client, "Lead.Bounced__c")
+    assert described(client, "Bounced__c") is not None
+
+
+def test_an_object_has_room_for_so_many_custom_fields_and_the_bin_counts(client: Client) -> None:
+    custom = [
+        one for one in client.get("/sobjects/Lead/describe").json()["fields"] if one["custom"]
+    ]
+    client.sandbox("limit", custom_fields=len(custom) + 1)
+    first = made(client).json()["id"]
+    refused = made(client, "Lead.Other__c").json()[0]
+    assert refused["errorCode"] == "LIMIT_EXCEEDED"
+    assert "maximum number of custom fields" in refused["message"]
+    client.call("DELETE", f"{FIELDS}/{first}")
+    assert made(client, "Lead.Other__c").json()[0]["errorCode"] == "LIMIT_EXCEEDED"
+    client.sandbox("field", object="Lead", field="Score__c", action="erase")
+    assert made(client, "Lead.Other__c").status_code == 201
+
+
 def test_an_external_id_made_so_is_unique_and_can_be_upserted_by(client: Client) -> None:
     text = {"label": "Key", "type": "Text", "length": 36, "externalId": True, "unique": True}
     body = {"FullName": "Lead.Key__c", "Metadata": text}

@@ -5,8 +5,16 @@
     tick and is ticked again says something new: it is noted again, with its instant as part of the
     evidence. A bounce stays with the address at which it happened, whatever the record's address
     becomes. Only records that refuse mail are looked at, however many there are.
+
+    A tick that we made ourselves says nothing new. It would be newer than what it repeats, and could
+    end an opt-in of the time in between. For an address that never said no here, the box speaks.
+
+    Where the settings do not let the CRM's word count, nothing of it is noted.
 #}
 {% macro note_consent_of_crm() %}
+    {%- if not var('consent_is_read') -%}
+        {{- return('select 1') -}}
+    {%- endif -%}
 insert into {{ source('events', 'consent_ledger') }} (email, status, side, evidence, occurred_at)
 select
     r.email,
@@ -37,6 +45,14 @@ and not exists (
         l.side = 'crm' and l.status = r.status and r.status = 'hard_bounced'
         and split_part(l.evidence, ' at ', 1) = r.evidence
         and l.occurred_at = r.occurred_at
+)
+and not exists (
+    select from {{ ref('int_consent__own_ticks') }} as t
+    where t.evidence = r.evidence and t.email = r.email and t.is_ours and r.status = 'unsubscribed'
+    and exists (
+        select from {{ source('events', 'consent_ledger') }} as l
+        where l.email = r.email and l.status in ('unsubscribed', 'complained')
+    )
 )
 on conflict do nothing
 {% endmacro %}

@@ -23,6 +23,7 @@ from crm_pipeline.crm.port import (
 from crm_pipeline.crm.salesforce import ingest, rest, writing
 from crm_pipeline.crm.salesforce.bulk import BulkManners, BulkRead, delete_job
 from crm_pipeline.crm.salesforce.choice import choose
+from crm_pipeline.crm.salesforce.custom_fields import FieldWorkshop, judged
 from crm_pipeline.crm.salesforce.deletions import DeleteLog
 from crm_pipeline.crm.salesforce.describe import (
     Description,
@@ -39,7 +40,12 @@ from crm_pipeline.crm.salesforce.failures import (
 )
 from crm_pipeline.crm.salesforce.finding import found_by
 from crm_pipeline.crm.salesforce.identifiers import full_id
-from crm_pipeline.crm.salesforce.identity import excess_permissions, identity_of, organization_of
+from crm_pipeline.crm.salesforce.identity import (
+    excess_permissions,
+    identity_of,
+    organization_of,
+    owner_refusal,
+)
 from crm_pipeline.crm.salesforce.library import LibraryClient
 from crm_pipeline.crm.salesforce.login import (
     ClientCredentialsLogin,
@@ -49,6 +55,7 @@ from crm_pipeline.crm.salesforce.login import (
 from crm_pipeline.crm.salesforce.rest import RestQueries, RestRead
 from crm_pipeline.crm.salesforce.session import SalesforceSession
 from crm_pipeline.crm.salesforce.wire import Manners
+from crm_pipeline.crm.salesforce.write_failures import OWNER_FIELD
 from crm_pipeline.errors import (
     ConfigurationError,
     ObjectUnavailable,
@@ -56,6 +63,7 @@ from crm_pipeline.errors import (
     UsageError,
 )
 from crm_pipeline.model.objects import CrmObject, Transport
+from crm_pipeline.model.wanted_fields import FieldEnsured, WantedField
 from crm_pipeline.model.writeback import (
     Operation,
     Outcome,
@@ -80,6 +88,7 @@ class SalesforceConnector:
         self._version_path = f"/services/data/v{api_version}"
         self._bulk = bulk or BulkManners()
         self._writer = writing.RecordWriter(session, self._version_path)
+        self._workshop = FieldWorkshop(session, self._version_path, self.describe)
         self._described: dict[str, Description] = {}
         self._without_bulk: dict[str, str] = {}  # objects that Bulk turned out not to read, and why
         self._lock = threading.Lock()
@@ -244,6 +253,7 @@ class SalesforceConnector:
             calls_per_job=ingest.CALLS_FOR_A_JOB,
             job_null=ingest.NULL,
             parent_fields=writing.PARENT_FIELDS,
+            owner_field=OWNER_FIELD,
         )
 
     def refusal_of(
@@ -255,6 +265,10 @@ class SalesforceConnector:
     def key_refusal(self, crm_object: CrmObject, field_name: str) -> Outcome | None:
         """Why records cannot be told apart by a key field."""
         return writing.key_refusal(crm_object, field_name)
+
+    def owner_refusal(self, owner_id: str) -> str | None:
+        """Why records cannot be given to a user or queue; one call."""
+        return owner_refusal(self.session, self._version_path, owner_id)
 
     def same_value(self, crm_object: CrmObject, name: str, ours: Value, theirs: Value) -> bool:
         """Whether a value that was read is the one that was written."""
@@ -295,6 +309,19 @@ class SalesforceConnector:
     def find_write_job(self, token: str) -> WriteJob:
         """An ingest job that an earlier process began."""
         return ingest.find_job(self.session, f"{self._version_path}/jobs/ingest", token)
+
+    def judge_field(self, crm_object: CrmObject, wanted: WantedField) -> FieldEnsured:
+        """How a field stands, as far as describe tells."""
+        return judged(crm_object, wanted)
+
+    def ensure_field(self, wanted: WantedField) -> FieldEnsured:
+        """See to it that a custom field is there and ours to write; about seven calls to make it.
+
+        Raises:
+            ObjectUnavailable: Salesforce does not show us the object.
+            TransientError: no answer came; run it again.
+        """
+        return self._workshop.ensure(wanted)
 
     def close(self) -> None:
         """Give connections back."""

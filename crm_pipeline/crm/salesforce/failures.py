@@ -60,6 +60,20 @@ class BulkUnsupported(PermanentError):
     """Salesforce reads this object, or this kind of field, over REST only."""
 
 
+class SetupRefused(PermanentError):
+    """A change of what the organisation is made of is refused; whoever asked knows what it means.
+
+    Attributes:
+        code: Salesforce's own word.
+        is_full: there is no room for more.
+    """
+
+    def __init__(self, code: str, *, is_full: bool) -> None:
+        super().__init__(f"Salesforce refuses a change of its set-up ({code}).")
+        self.code = code
+        self.is_full = is_full
+
+
 @dataclass(frozen=True, slots=True)
 class Concern:
     """What a request was about, for the sentence.
@@ -67,10 +81,12 @@ class Concern:
     Attributes:
         object_name: the CRM object, if there is one.
         is_stored_result: it asks for a job or cursor, so "not found" means that it expired.
+        is_setup: it looks at or changes what the organisation is made of.
     """
 
     object_name: str = ""
     is_stored_result: bool = False
+    is_setup: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +154,11 @@ _CONCURRENCY_WAIT_SECONDS = 5.0  # it is about requests that last longer than 20
 _LIMIT_WAIT_SECONDS = 900.0  # the daily limit is a rolling window: some of it comes back soon
 _NO_BULK = re.compile(r"not supported (by the|in) Bulk", re.IGNORECASE)
 _UNFILTERABLE = re.compile(r"field '?(?P<field>[\w.]+)'? can ?not be filtered", re.IGNORECASE)
+_NO_ROOM = re.compile(
+    r"(maximum|limit)\b.*\b(custom fields?|external ids?)\b"
+    r"|\b(custom fields?|external ids?)\b.*(maximum|limit)",
+    re.IGNORECASE | re.DOTALL,
+)
 _MISSING_FIELD = re.compile(
     r"No such column '(?P<column>[\w.]+)'|understand relationship '(?P<relationship>\w+)'"
     r"|relationship '?(?P<step>\w+)'? in field path",
@@ -184,6 +205,8 @@ def failure(
     """The verdict on a refused request."""
     concern = concern or Concern()
     refusal = next(iter(refusals_in(body)), Refusal(""))
+    if concern.is_setup and (of_setup := _setup_refused(status, refusal)) is not None:
+        return of_setup
     by_code = refused(refusal, concern, retry_after_seconds=retry_after_seconds)
     return by_code or _by_status(status, refusal, concern, retry_after_seconds)
 
@@ -215,6 +238,15 @@ def refused(
             retry_after_seconds=retry_after_seconds,
         )
     return _needs_another_way(refusal, concern) or _refused_for_good(refusal, concern)
+
+
+def _setup_refused(status: int, refusal: Refusal) -> SetupRefused | None:
+    code = refusal.code.upper()
+    is_full = _NO_ROOM.search(refusal.message) is not None
+    is_passing = code in _BUSY_CODES | _LIMIT_CODES and not is_full
+    if status not in {400, 403, 404} or is_passing:
+        return None
+    return SetupRefused(_printable(code) or str(status), is_full=is_full)
 
 
 def _needs_another_way(refusal: Refusal, concern: Concern) -> CrmPipelineError | None:

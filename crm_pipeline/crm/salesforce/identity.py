@@ -64,7 +64,7 @@ def excess_permissions(session: SalesforceSession, version_path: str) -> tuple[s
     fields = ", ".join(f"PermissionSet.{name}" for name in _EXCESSIVE)
     query = (
         f"SELECT {fields} FROM PermissionSetAssignment"  # noqa: S608 - names of our own
-        f" WHERE AssigneeId = {quoted(_user_id(session))}"
+        f" WHERE AssigneeId = {quoted(user_id_of(session))}"
     )
     answer = session.get_object(
         f"{version_path}/query",
@@ -76,12 +76,28 @@ def excess_permissions(session: SalesforceSession, version_path: str) -> tuple[s
     return tuple(label for name, label in _EXCESSIVE.items() if any(g.get(name) for g in granted))
 
 
-def _user_id(session: SalesforceSession) -> str:
+def user_id_of(session: SalesforceSession) -> str:
+    """Our user's id as the login says it; one call to userinfo where it does not."""
     match = _IDENTITY_PATH.fullmatch(urlsplit(session.identity_url).path)
     if match:
         return match["user"]
     answer = session.get_object("/services/oauth2/userinfo", concern=Concern("User"))
     return str(answer.get("user_id") or "")
+
+
+def owner_refusal(session: SalesforceSession, version_path: str, owner_id: str) -> str | None:
+    """Why records cannot be given to a user or queue, in a sentence; None when they can."""
+    kinds = {"005": ("User", "IsActive = true"), "00G": ("Group", "Type = 'Queue'")}
+    if owner_id[:3] not in kinds:
+        return f"{owner_id} is the id of no user and of no queue."
+    name, condition = kinds[owner_id[:3]]
+    answer = session.get_object(
+        f"{version_path}/query",
+        "records",
+        params={"q": f"SELECT Id FROM {name} WHERE Id = {quoted(owner_id)} AND {condition}"},  # noqa: S608
+        concern=Concern(name),
+    )
+    return None if answer["records"] else f"{owner_id} is no active user and no queue."
 
 
 def organization_of(session: SalesforceSession) -> str:

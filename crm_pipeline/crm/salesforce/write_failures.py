@@ -31,6 +31,9 @@ class Meaning:
     is_contagious: bool = False
 
 
+OWNER_FIELD = "OwnerId"
+"""Where a record names the user or the queue that it belongs to."""
+
 _LOOK = "Look at the record in Salesforce, then requeue."
 _BY_ITSELF = "Nothing: it is tried again by itself."
 
@@ -148,12 +151,14 @@ MEANINGS: Mapping[str, Meaning] = {
         "Restore it, or give the integration user access, then requeue.",
     ),
     "INACTIVE_OWNER_OR_USER": Meaning(
-        Verdict.PARK, "The owner is inactive.", "Name an active owner, then requeue."
+        Verdict.PARK,
+        "The owner is inactive.",
+        "Give the record an active owner, or set `write_backs.default_owner`; then requeue.",
     ),
     "OP_WITH_INVALID_USER_TYPE_EXCEPTION": Meaning(
         Verdict.PARK,
         "That user or queue cannot own the record.",
-        "Name another owner, then requeue.",
+        "Name another owner, or set `write_backs.default_owner`; then requeue.",
     ),
     "INVALID_STATUS": Meaning(
         Verdict.PARK, "The status cannot be chosen for the record.", "Correct the status."
@@ -201,6 +206,8 @@ MEANINGS: Mapping[str, Meaning] = {
 }
 UNKNOWN = Meaning(Verdict.PARK, "Salesforce refuses it with a code that we do not know.", _LOOK)
 
+_ABOUT_OWNERS = frozenset({"INACTIVE_OWNER_OR_USER", "OP_WITH_INVALID_USER_TYPE_EXCEPTION"})
+_ABOUT_A_QUEUE = re.compile(r"queue not associated", re.IGNORECASE)
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{2,79}")
 _ABOUT_THE_RECORD_ITSELF = re.compile(r"invalid cross reference id", re.IGNORECASE)
 _BULK_ERROR = re.compile(
@@ -218,6 +225,8 @@ def refused_row(
     if known == "INVALID_CROSS_REFERENCE_KEY" and not fields:
         # Of a record that has left the recycle bin Salesforce says this, and names no field.
         verdict = Verdict.GONE if _ABOUT_THE_RECORD_ITSELF.search(message) else verdict
+    if known == "INVALID_OPERATION" and _ABOUT_A_QUEUE.search(message):
+        return refused_row("OP_WITH_INVALID_USER_TYPE_EXCEPTION", fields=(OWNER_FIELD,))
     if known == "INSUFFICIENT_ACCESS_OR_READONLY" and "lock" in message.lower():
         return refused_row("ENTITY_IS_LOCKED")
     return Outcome(
@@ -228,6 +237,8 @@ def refused_row(
         fields=tuple(name for name in fields if name),
         matches=tuple(matches),
         is_contagious=meaning.is_contagious,
+        needs_owner=known in _ABOUT_OWNERS
+        or (known == "INVALID_CROSS_REFERENCE_KEY" and OWNER_FIELD in fields),
     )
 
 

@@ -40,6 +40,8 @@ def _limit(call: Call, facts: Facts) -> Facts:
     for name in ("app_maximum", "app_used", "bulk_batches", "bulk_jobs", "bulk_kilobytes"):
         if name in facts:
             setattr(limit, name, int(facts[name]))
+    fields = call.org.custom_fields
+    fields.most_per_object = int(facts.get("custom_fields", fields.most_per_object))
     return {
         "remaining": limit.remaining,
         "max": limit.maximum,
@@ -48,6 +50,7 @@ def _limit(call: Call, facts: Facts) -> Facts:
         "bulk_batches": limit.bulk_batches,
         "bulk_jobs": limit.bulk_jobs,
         "bulk_kilobytes": limit.bulk_kilobytes,
+        "custom_fields": fields.most_per_object,
     }
 
 

@@ -23,14 +23,19 @@ if TYPE_CHECKING:
 _IDS, _BIN = "custom_field_ids", "deleted_custom_fields"
 _PREFIX = "00N"
 _DAYS_IN_BIN = 15
+_MOST_PER_OBJECT = 500  # as in the Enterprise Edition
 _NAME = re.compile(r"[A-Za-z](?:_?[A-Za-z0-9])*__c")
 
 
 class CustomFields:
-    """The custom fields of an org by their Ids, and those in the bin."""
+    """The custom fields of an org by their Ids, and those in the bin.
+
+    An object has room for `most_per_object`; those in the bin count.
+    """
 
     def __init__(self, org: "SandboxOrg") -> None:
         self._org = org
+        self.most_per_object = _MOST_PER_OBJECT
 
     def id_of(self, object_name: str, field_name: str) -> str:
         """The Id of a custom field; it stays the same from the first time it is asked for."""
@@ -71,10 +76,12 @@ class CustomFields:
         field = field_of(name, metadata)
         with self._org.transaction():
             self._check_free(definition, name)
+            self._check_room(definition)
             if self._org.store.has_column(definition, name):
                 self._org.store.set_aside(definition, name)
             self._org.add_field(definition.name, field)
-            if field.nillable:
+            # A checkbox is never null, and hidden all the same.
+            if field.nillable or field.type == "boolean":
                 self._org.catalogue.guard_field(definition.name, name)
             return self.id_of(definition.name, name)
 
@@ -85,6 +92,15 @@ class CustomFields:
                 "DUPLICATE_DEVELOPER_NAME",
                 f"There is already a field named {name.removesuffix('__c')} on {definition.label}.",
                 fields=("DeveloperName",),
+            )
+
+    def _check_room(self, definition: ObjectDefinition) -> None:
+        custom = sum(one.name.endswith("__c") for one in definition.fields)
+        binned = sum(full.startswith(f"{definition.name}.") for full in self._in_bin())
+        if custom + binned >= self.most_per_object:
+            raise OrgError(
+                "LIMIT_EXCEEDED",
+                f"You have reached the maximum number of custom fields for {definition.label}.",
             )
 
     def delete(self, object_name: str, field_name: str) -> None:

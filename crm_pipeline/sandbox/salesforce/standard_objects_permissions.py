@@ -25,6 +25,7 @@ PERMISSION_SET = ObjectDefinition(
         long_text("Description", "Description", 255),
         read_only(reference("ProfileId", "Profile ID", ("Profile",))),
         read_only(flag("IsOwnedByProfile", "Is Owned By Profile")),
+        read_only(text("NamespacePrefix", "Namespace Prefix", 15)),
         read_only(flag("IsCustom", "Custom", default=True)),
         read_only(
             picklist(

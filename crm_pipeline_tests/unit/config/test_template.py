@@ -38,16 +38,26 @@ def test_the_template_loads_with_the_defaults_of_the_settings(
     ]
 
 
-def test_the_audiences_of_the_template_load_once_their_marks_are_taken_away(
-    lead: CrmObject, tmp_path: Path
-) -> None:
-    text = render_settings([lead], api_version="62.0")
-    before, mark, after = text.partition("  # audiences:\n")
-    lines, blank, rest = after.partition("\n\n")
-    assert mark
-    uncommented = mark.replace("# ", "") + lines.replace("  # ", "  ")
-    settings = reload(before + uncommented + blank + rest, tmp_path)
-    assert list(settings.marketing.audiences) == ["hot_customers", "spring_guests"]
+def test_with_everything_on_the_examples_are_no_comments(lead: CrmObject, tmp_path: Path) -> None:
+    settings = reload(render_settings([lead], api_version="62.0", everything_on=True), tmp_path)
+    assert list(settings.marketing.audiences) == ["hot_customers", "form_senders"]
+    assert (settings.events.folder, settings.events.poll_minutes) == ("events", 1)
+    writes = settings.write_backs
+    assert writes.consent.direction == "both"
+    assert (writes.lead_scores.enabled, writes.visits.enabled, writes.touches.enabled) == (
+        True,
+        True,
+        True,
+    )
+
+
+def test_the_examples_are_comments_until_their_marks_are_taken_away(lead: CrmObject) -> None:
+    plain = render_settings([lead], api_version="62.0")
+    shown = render_settings([lead], api_version="62.0", everything_on=True)
+    uncommented = [line.replace("  # ", "  ") for line in plain.splitlines()]
+    examples = shown.partition("  audiences:\n")[2].partition("  poll_minutes")[0].splitlines()
+    assert len(examples) > 10
+    assert not [line for line in examples if line.replace("  # ", "  ") not in uncommented]
 
 
 def test_labels_and_calculated_fields_are_comments(lead: CrmObject) -> None:

@@ -73,6 +73,20 @@ people as (
 
 ),
 
+-- What was merged away is read nowhere any more, but its id may still be about.
+merged as (
+
+    select person_id, array_agg(record_id order by record_id) as merged_ids
+    from {{ ref('int_people__records') }}
+    where
+        not is_gone and record_type = 'merged'
+        {% if seen %}
+        and person_id = any (array(select person_id from people_to_rebuild))
+        {% endif %}
+    group by person_id
+
+),
+
 -- People whom no record is about: all that is known is that something happened to their address.
 strangers as (
 
@@ -110,12 +124,14 @@ select
     record_id as primary_record_id,
     lead_ids,
     contact_ids,
+    coalesce(merged_ids, '{}') as merged_ids,
     is_customer,
     has_opted_out_of_email,
     email_bounced_at,
     created_at,
     modified_at
 from people
+left join merged using (person_id)
 union all
 select
     person_id,
@@ -130,6 +146,7 @@ select
     null as primary_record_id,
     '{}' as lead_ids,
     '{}' as contact_ids,
+    '{}' as merged_ids,
     false as is_customer,
     false as has_opted_out_of_email,
     null as email_bounced_at,

@@ -52,6 +52,10 @@ times as (
 
     select
         email,
+        bool_or(
+            status = 'complained'
+            or (status = 'unsubscribed' and (last_yes_at is null or occurred_at >= last_yes_at))
+        ) as is_opted_out,
         {% for status in ['unsubscribed', 'hard_bounced', 'complained'] -%}
         max(occurred_at) filter (where status = '{{ status }}') as {{ status }}_at
             {{- ',' if not loop.last }}
@@ -69,6 +73,7 @@ select
     v.occurred_at as since,
     v.side,
     v.evidence,
+    t.is_opted_out,
     t.unsubscribed_at,
     t.hard_bounced_at,
     t.complained_at

@@ -1,0 +1,316 @@
+"""Where a record of the CRM differs from what marketing knows: the queries of the write-backs.
+
+Each compares a wish with what the record holds as far as we know. That is our copy, where the field
+is mapped and was read since we last wrote it; else it is what we wrote last. What is on its way
+already counts as written. So nothing is asked twice, and nothing can be stranded: whatever became
+of a decision, the next one sees what still differs.
+
+Belongs here: the comparison, and the wish of each write-back. Does not belong here: which of them
+are on, and what is done with a difference (writeback/automatic.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from crm_pipeline.config.object_settings import FieldMapping, ObjectSettings
+from crm_pipeline.model.objects import Direction
+from crm_pipeline.model.writeback import UNDO
+from crm_pipeline.warehouse.schema import column_types
+
+FOUND = sql.Identifier("pg_temp", "write_back_found")
+"""Where the differences of one decision are collected; it ends with the transaction."""
+
+_CREATE = """
+CREATE TEMPORARY TABLE write_back_found (
+    object_name text, record_id text COLLATE "C", field text, value jsonb, before jsonb,
+    value_at timestamptz
+) ON COMMIT DROP
+"""
+# Of the newest row of a field that was not superseded, one that waits tells what the record will
+# hold. What a person refused or took back is not asked again until it is another value.
+_FIND = """
+WITH said AS (
+    SELECT DISTINCT ON (o.record_id)
+           o.record_id, o.state, o.origin, o.value, o.before, o.value_at
+    FROM crm_sync.outbox o
+    WHERE o.object_name = {object} AND o.field = {field} AND o.state <> 'superseded'
+    ORDER BY o.record_id, o.write_id DESC
+), written AS (
+    SELECT DISTINCT ON (o.record_id) o.record_id, o.value, o.value_at, o.ended_at
+    FROM crm_sync.outbox o
+    WHERE o.object_name = {object} AND o.field = {field} AND o.state = 'applied'
+    ORDER BY o.record_id, o.value_at DESC, o.write_id DESC
+), compared AS (
+    SELECT w.record_id, w.value AS wanted, to_jsonb(w.value) AS value, w.value_at, k.held,
+           CASE WHEN s.state IN ('waiting', 'held', 'sending') THEN s.value ELSE k.held END
+               #>> '{{}}' AS known,
+           s.state, s.origin, s.value AS said, s.before AS replaced,
+           a.record_id IS NOT NULL AS was_written,
+           greatest(
+               a.value_at, CASE WHEN s.state IN ('waiting', 'held', 'sending') THEN s.value_at END
+           ) AS newest_at
+    FROM ({wishes}) w
+    JOIN {table} t ON t.{id} = w.record_id
+    LEFT JOIN said s ON s.record_id = w.record_id
+    LEFT JOIN written a ON a.record_id = w.record_id
+    CROSS JOIN LATERAL (SELECT {held} AS held) k
+    WHERE {living}
+)
+INSERT INTO {found} (object_name, record_id, field, value, before, value_at)
+SELECT {object}, c.record_id, {field}, c.value,
+       CASE WHEN c.held <> c.value THEN c.held END, c.value_at
+FROM compared c
+WHERE {differs}
+AND (c.state = 'parked' AND c.said = c.value) IS NOT TRUE
+AND (c.origin = {undo} AND c.replaced = c.value) IS NOT TRUE
+"""
+# A copy that was on its way here while we wrote may be older than what we wrote.
+_COPY = """
+CASE WHEN a.record_id IS NULL OR (t._synced_at > a.ended_at AND a.ended_at < (
+    SELECT max(r.started_at) FROM crm_sync.sync_run r
+    WHERE r.object_name = {object} AND r.mode <> 'record' AND r.status = 'committed'))
+THEN coalesce(to_jsonb(t.{column}), 'null') ELSE a.value END
+"""
+_OPTED_OUT = """
+SELECT t.{id} AS record_id, true AS value, now() AS value_at
+FROM {table} t JOIN {marts}.fct_consent c ON c.email = lower(btrim(t.{email}))
+WHERE c.is_opted_out AND (c.complained_at IS NOT NULL OR NOT EXISTS (
+    SELECT FROM events.consent_ledger l
+    WHERE l.email = c.email AND l.status = 'subscribed' AND l.occurred_at > c.unsubscribed_at))
+"""
+_HARD_BOUNCED = """
+SELECT t.{id} AS record_id, true AS value, now() AS value_at
+FROM {table} t JOIN {marts}.fct_consent c ON c.email = lower(btrim(t.{email}))
+WHERE c.hard_bounced_at IS NOT NULL
+"""
+_SCORE = """
+SELECT r.record_id, m.{score} AS value, now() AS value_at
+FROM {marts}.fct_lead_scores m
+JOIN {staging}.int_people__records r ON r.person_id = m.person_id
+WHERE NOT r.is_gone AND r.record_type = {record_type}
+"""
+_TOUCH = """
+SELECT r.record_id, btrim(m.{word}) AS value, m.{at} AS value_at
+FROM {marts}.fct_touches m
+JOIN {staging}.int_people__records r ON r.person_id = m.person_id
+WHERE NOT r.is_gone AND r.record_type = {record_type} AND btrim(m.{word}) <> ''
+"""
+# The CRM keeps whole seconds; a visit of tomorrow is a wrong clock's.
+_LAST_VISIT = """
+SELECT r.record_id, v.ended_at AS value, v.ended_at AS value_at
+FROM (
+    SELECT person_id, date_trunc('second', max(ended_at)) AS ended_at
+    FROM {marts}.fct_web_visits WHERE ended_at <= now() GROUP BY person_id
+) v
+JOIN {staging}.int_people__records r ON r.person_id = v.person_id
+WHERE NOT r.is_gone AND r.record_type = {record_type}
+"""
+_NEWER_SCORE = """
+(c.known IS NULL OR abs(c.wanted - c.known::numeric) >= {smallest} OR EXISTS (
+    SELECT FROM unnest({thresholds}::int[]) x WHERE (c.known::numeric < x) <> (c.wanted < x)))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One field of one object that a write-back fills.
+
+    Attributes:
+        table: the typed table.
+        living: which of its rows are records that can be written.
+        column: where our copy of the field is; None where the field is not mapped.
+        email_column: where the address is; None where it is not mapped.
+    """
+
+    object_name: str
+    field: str
+    table: sql.Identifier
+    id_column: str
+    living: sql.Composable
+    column: str | None
+    email_column: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a write-back wants of the records of a target, and which of it is worth writing.
+
+    Attributes:
+        query: gives record_id, value and value_at.
+        differs: a condition over `c`: `wanted` and what is `known`, as text; null is nothing.
+    """
+
+    query: sql.Composable
+    differs: sql.Composable
+
+
+def find_target(
+    connection: psycopg.Connection,
+    crm_schema: str,
+    object_name: str,
+    chosen: ObjectSettings,
+    field: str,
+) -> Target | None:
+    """Where the records of an object are; None when it was never fully synced."""
+    table = chosen.table_name(object_name)
+    present = column_types(connection, crm_schema, table)
+    if not present:
+        return None
+    converted = [
+        sql.SQL("t.{} IS NULL").format(sql.Identifier(name))
+        for name in present
+        if name == "_converted_into"
+    ]
+    for name, condition in (
+        ("IsConverted", "t.{} IS NOT TRUE"),
+        ("ConvertedContactId", "t.{} IS NULL"),
+    ):
+        column = _column_of(chosen, present, name)
+        if column is not None:
+            converted.append(sql.SQL(condition).format(sql.Identifier(column)))
+    return Target(
+        object_name=object_name,
+        field=field,
+        table=sql.Identifier(crm_schema, table),
+        id_column=chosen.columns[0].column,
+        living=sql.SQL(" AND ").join([sql.SQL("t._deleted_at IS NULL"), *converted]),
+        column=_column_of(chosen, present, field),
+        email_column=_column_of(chosen, present, "Email"),
+    )
+
+
+def opted_out(target: Target, marts: str) -> Wishes:
+    """A tick on every record whose address opted out or complained."""
+    return _of_addresses(_OPTED_OUT, target, marts)
+
+
+def hard_bounced(target: Target, marts: str) -> Wishes:
+    """A tick on every record to whose address mail came back for good."""
+    return _of_addresses(_HARD_BOUNCED, target, marts)
+
+
+def scores(
+    target: Target, marts: str, *, kind: str, smallest_change: int, thresholds: Sequence[int]
+) -> Wishes:
+    """Scores that moved far enough, or over a threshold, or are not in the CRM yet."""
+    differs = sql.SQL(_NEWER_SCORE).format(
+        smallest=sql.Literal(smallest_change), thresholds=sql.Literal(list(thresholds))
+    )
+    query = sql.SQL(_SCORE).format(**_places(target, marts), score=sql.Identifier(f"{kind}_score"))
+    return Wishes(query, differs)
+
+
+def visits(target: Target, marts: str) -> Wishes:
+    """The most recent page, where it is later than what the CRM holds."""
+    query = sql.SQL(_LAST_VISIT).format(**_places(target, marts))
+    return Wishes(query, sql.SQL("(c.known::timestamptz < c.wanted) IS NOT FALSE"))
+
+
+def first_touch(target: Target, marts: str, *, of: str) -> Wishes:
+    """A word of the first touch, where the field is empty and was never written.
+
+    Args:
+        target: its field must be mapped, or nobody knows whether it is empty.
+        marts: their schema.
+        of: `channel` or `source`.
+    """
+    return Wishes(
+        _touches(target, marts, "first", of), sql.SQL("c.known IS NULL AND NOT c.was_written")
+    )
+
+
+def last_touch(target: Target, marts: str, *, of: str) -> Wishes:
+    """A word of the last touch, where the CRM holds another one and none of a later touch."""
+    return Wishes(
+        _touches(target, marts, "last", of),
+        sql.SQL("c.known IS DISTINCT FROM c.wanted AND (c.newest_at > c.value_at) IS NOT TRUE"),
+    )
+
+
+def collect(connection: psycopg.Connection) -> None:
+    """Make the table of differences, in the caller's transaction."""
+    connection.execute(_CREATE)
+
+
+def find(connection: psycopg.Connection, target: Target, wishes: Wishes) -> None:
+    """Add what differs to the table of differences."""
+    name = sql.Literal(target.object_name)
+    held: sql.Composable = sql.SQL("a.value")
+    if target.column is not None:
+        held = sql.SQL(_COPY).format(object=name, column=sql.Identifier(target.column))
+    connection.execute(
+        sql.SQL(_FIND).format(
+            object=name,
+            field=sql.Literal(target.field),
+            wishes=wishes.query,
+            table=target.table,
+            id=sql.Identifier(target.id_column),
+            held=held,
+            living=target.living,
+            found=FOUND,
+            differs=wishes.differs,
+            undo=sql.Literal(UNDO),
+        )
+    )
+
+
+def found_records(connection: psycopg.Connection) -> dict[str, int]:
+    """How many records differ, by object."""
+    rows = connection.execute(
+        sql.SQL("SELECT object_name, count(DISTINCT record_id) FROM {} GROUP BY 1").format(FOUND)
+    ).fetchall()
+    return {str(name): int(count) for name, count in rows}
+
+
+def living_records(connection: psycopg.Connection, target: Target) -> int:
+    """How many records of the object could be written."""
+    row = connection.execute(
+        sql.SQL("SELECT count(*) FROM {} t WHERE {}").format(target.table, target.living)
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _of_addresses(query: str, target: Target, marts: str) -> Wishes:
+    assert target.email_column is not None
+    return Wishes(
+        sql.SQL(query).format(
+            id=sql.Identifier(target.id_column),
+            table=target.table,
+            marts=sql.Identifier(marts),
+            email=sql.Identifier(target.email_column),
+        ),
+        sql.SQL("c.known IS DISTINCT FROM 'true'"),
+    )
+
+
+def _touches(target: Target, marts: str, which: str, of: str) -> sql.Composable:
+    return sql.SQL(_TOUCH).format(
+        **_places(target, marts),
+        word=sql.Identifier(f"{which}_touch_{of}"),
+        at=sql.Identifier(f"{which}_touch_at"),
+    )
+
+
+def _places(target: Target, marts: str) -> dict[str, sql.Composable]:
+    return {
+        "marts": sql.Identifier(marts),
+        "staging": sql.Identifier(f"{marts}_staging"),
+        "record_type": sql.Literal(target.object_name.lower()),
+    }
+
+
+def _column_of(chosen: ObjectSettings, present: dict[str, str], field: str) -> str | None:
+    """The column of a field that is read; the last full sync may not have made it yet."""
+
+    def is_meant(mapping: FieldMapping) -> bool:
+        return (
+            mapping.field.casefold() == field.casefold()
+            and mapping.direction is not Direction.UP
+            and mapping.column in present
+        )
+
+    return next((mapping.column for mapping in chosen.columns if is_meant(mapping)), None)

@@ -1,0 +1,274 @@
+"""H14 to H17: opt-outs and bounces, both ways: nothing is lost or loosened, and all gets quiet."""
+
+from pathlib import Path
+
+import pytest
+
+from crm_pipeline.cli.main import run
+from crm_pipeline.defs.dbt_project import project_variables
+from crm_pipeline.model.writeback import Enqueued
+from crm_pipeline.sync.assembly import Installation
+from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.opting_in import note_opt_in
+from crm_pipeline_tests.cases.deciding import (
+    BOUNCED,
+    BOX,
+    OBJECTS,
+    build,
+    cycle,
+    dbt_folder,
+    decided,
+    deciding,
+    deciding_house,
+    held,
+    person,
+    rows_of_outbox,
+    says,
+    settle,
+    write_backs,
+)
+from crm_pipeline_tests.cases.writing import assert_conserved, codes, drain, ids, states
+from crm_pipeline_tests.house import House
+
+__all__ = ["dbt_folder", "deciding"]
+
+STATUS = "SELECT email, status FROM marketing.fct_consent ORDER BY email"
+OF_THE_CRM = "SELECT email, status FROM events.consent_ledger WHERE side = 'crm' ORDER BY email"
+CONSENT = ("int_people__records", "dim_people", "int_consent__own_ticks", "int_consent__refusals")
+
+
+def test_h15_every_record_of_the_address_is_ticked_and_one_that_comes_later_too(
+    deciding: House,
+) -> None:
+    org = deciding.org
+    org.create_many("Lead", [{"Company": "Co", **person(0, Email="L0@X.org")}])
+    org.create_many("Contact", [person(0), person(1)])
+    says(deciding, "l0@x.org", "unsubscribed")
+    assert cycle(deciding) == 3
+    assert held(deciding, BOX) == [True, False, False, False, True]
+    assert held(deciding, BOX, "Contact") == [True, False]
+    org.create_many("Contact", [person(0)])
+    assert [cycle(deciding) for _ in range(3)] == [1, 0, 0]
+    assert held(deciding, BOX, "Contact") == [True, False, True]
+    assert_conserved(deciding)
+
+
+def test_h15_complaints_and_bounces_tick_their_boxes_and_one_address_may_need_both(
+    deciding: House,
+) -> None:
+    says(deciding, "l0@x.org", "complained")
+    says(deciding, "l0@x.org", "subscribed", "2026-02-01Z")
+    says(deciding, "l1@x.org", "hard_bounced")
+    for status in ("hard_bounced", "unsubscribed"):
+        says(deciding, "l2@x.org", status)
+    assert [cycle(deciding) for _ in range(2)] == [4, 0]
+    assert held(deciding, BOX) == [True, False, True, False]
+    assert held(deciding, BOUNCED) == [False, True, True, False]
+
+
+def test_h15_an_opt_in_that_the_marts_have_not_seen_yet_stops_the_tick(deciding: House) -> None:
+    # The mart is as it was built; the ledger knows more.
+    says(deciding, "l0@x.org", "unsubscribed")
+    deciding.execute(
+        "ALTER VIEW marketing.fct_consent RENAME TO once;"
+        " CREATE TABLE marketing.fct_consent AS SELECT * FROM marketing.once"
+    )
+    says(deciding, "l0@x.org", "subscribed", "2026-02-01Z")
+    assert decided(deciding, "consent").records == 0
+
+
+def test_h16_a_box_that_the_crm_un_ticks_is_ticked_again_until_it_is_a_war(
+    deciding: House,
+) -> None:
+    says(deciding, "l0@x.org", "unsubscribed")
+    applied = []
+    for _ in range(5):
+        applied.append(cycle(deciding))
+        deciding.org.update("Lead", ids(deciding)[0], {BOX: False})
+    assert applied == [1, 1, 1, 0, 0]
+    assert codes(deciding) == {"CHANGED_BACK": 1}
+    assert rows_of_outbox(deciding) == 4
+    assert_conserved(deciding)
+
+
+def test_h17_a_bounce_stays_with_the_address_and_no_box_is_ever_un_ticked(deciding: House) -> None:
+    first, second, *_ = ids(deciding)
+    says(deciding, "l0@x.org", "hard_bounced")
+    deciding.org.update("Lead", first, {"Email": "new@x.org"})
+    assert cycle(deciding) == 0
+    # Whoever has the address is meant.
+    deciding.org.update("Lead", second, {"Email": "l0@x.org"})
+    assert cycle(deciding) == 1
+    assert held(deciding, BOUNCED)[:2] == [False, True]
+    deciding.org.update("Lead", second, {"Email": "other@x.org"})
+    assert [cycle(deciding) for _ in range(2)] == [0, 0]
+    assert held(deciding, BOUNCED)[:2] == [False, True]
+    values = deciding.query("SELECT DISTINCT value FROM crm_sync.outbox")
+    assert values == [(True,)], "only ever ticked"
+
+
+def test_consent_is_never_held_however_many_records_it_is_about(deciding: House) -> None:
+    write_backs(
+        deciding,
+        consent={"direction": "to_crm"},
+        approval={"most_records": 1, "most_percent": 1},
+    )
+    for number in range(4):
+        says(deciding, f"l{number}@x.org", "unsubscribed")
+    decision = decided(deciding, "consent")
+    assert (decision.enqueued, decision.held_because) == (Enqueued(waiting=4), None)
+    lanes = deciding.query("SELECT DISTINCT lane, origin FROM crm_sync.outbox")
+    assert lanes == [(0, "consent")]
+    assert decision.batch
+    assert run(["write-backs", "undo", decision.batch]) == 2
+
+
+@pytest.mark.parametrize(
+    ("direction", "is_written", "is_read"),
+    [
+        ("both", True, True),
+        ("to_crm", True, False),
+        ("from_crm", False, True),
+        ("off", False, False),
+    ],
+)
+def test_each_direction_of_consent_can_be_switched_off_alone(
+    deciding: House, *, direction: str, is_written: bool, is_read: bool
+) -> None:
+    write_backs(deciding, consent={"direction": direction})
+    says(deciding, "l0@x.org", "unsubscribed")
+    decision = decided(deciding, "consent")
+    assert decision.records == (1 if is_written else 0)
+    assert bool(decision.notes) is not is_written
+    settings = Installation.from_environment().settings
+    assert project_variables(settings)["consent_is_read"] is is_read
+
+
+def test_an_object_without_an_address_is_left_out_and_said(deciding: House) -> None:
+    without = {"fields": [name for name in OBJECTS["Lead"]["fields"] if name != "Email"]}
+    deciding.configure(objects={**OBJECTS, "Lead": without})
+    says(deciding, "l0@x.org", "unsubscribed")
+    decision = decided(deciding, "consent")
+    assert decision.records == 0
+    (note,) = decision.notes
+    assert "add `Email` to `objects.Lead.fields`" in note
+
+
+def test_h6_a_lead_that_was_converted_is_left_to_its_contact(deciding: House) -> None:
+    lead = ids(deciding)[0]
+    says(deciding, "l0@x.org", "unsubscribed")
+    decided(deciding, "consent")
+    deciding.org.convert_lead(lead)
+    # What is on its way follows the conversion; the next decision sees that nothing is left.
+    drain(deciding)
+    assert held(deciding, BOX, "Contact") == [True]
+    assert [cycle(deciding) for _ in range(2)] == [0, 0]
+    assert_conserved(deciding)
+
+
+def test_h15_an_opt_in_by_command_stops_what_waits_and_names_boxes_that_stay(
+    deciding: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contact = deciding.org.create_many("Contact", [person(0)])[0]
+    deciding.org.update("Contact", contact, {BOX: True})
+    deciding.sync()
+    says(deciding, "l0@x.org", "unsubscribed")
+    assert decided(deciding, "consent").records == 1
+    assert run(["consent", "opt-in", "L0@x.org", "--because", "form of today"]) == 0
+    told = capsys.readouterr()
+    assert "The opt-in is noted." in told.out
+    assert "1 ticks that waited for the CRM are not sent any more." in told.err
+    assert f"still ticked in the CRM on Contact {contact}" in told.err
+    assert states(deciding) == {"superseded": 1}
+    assert [cycle(deciding) for _ in range(2)] == [0, 0]
+    assert held(deciding, BOX)[0] is False
+    assert held(deciding, BOX, "Contact") == [True], "nobody but a person un-ticks it"
+    noted = deciding.query(
+        "SELECT side, evidence FROM events.consent_ledger WHERE status LIKE 's%'"
+    )
+    assert [(side, "form of today (opted in" in evidence) for side, evidence in noted] == [
+        ("marketing", True)
+    ]
+    assert_conserved(deciding)
+
+
+def test_h15_an_opt_in_changes_nothing_for_an_address_that_complained_or_bounced(
+    deciding: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says(deciding, "l0@x.org", "complained")
+    says(deciding, "l1@x.org", "hard_bounced")
+    for address, why in (("l0@x.org", "marked our mail as spam"), ("l1@x.org", "came back")):
+        assert run(["consent", "opt-in", address, "--because", "she said so"]) == 2
+        assert why in capsys.readouterr().err
+    assert run(["consent", "opt-in", "nobody", "--because", "x"]) == 2
+    assert run(["consent", "opt-in", "l2@x.org", "--because", " "]) == 2
+    assert deciding.query("SELECT count(*) FROM events.consent_ledger") == [(2,)]
+
+
+def test_h15_the_same_person_may_opt_in_again_after_another_opt_out(deciding: House) -> None:
+    settings = Installation.from_environment().settings
+    for _ in range(2):
+        note_opt_in(Warehouse(deciding.database_url), settings, "l0@x.org", "the form")
+    assert deciding.query("SELECT count(*) FROM events.consent_ledger") == [(2,)]
+
+
+def test_h14_h15_h16_h17_both_sides_of_a_real_warehouse_come_to_one_opinion_and_rest(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dbt_folder: Path
+) -> None:
+    with deciding_house(database_url, tmp_path, monkeypatch, by_hand=False) as house:
+        org = house.org
+        org.create_many("Contact", [person(0)])
+        zero, one, two, three = ids(house)
+        org.update("Lead", three, {BOX: True})
+        house.execute(
+            "INSERT INTO events.marketing_events (event_id, occurred_at, kind, email) VALUES"
+            " ('e0', '2026-01-01Z', 'email_unsubscribed', 'l0@x.org'),"
+            " ('e1', '2026-01-01Z', 'email_unsubscribed', 'l1@x.org'),"
+            " ('e2', '2026-01-01Z', 'email_hard_bounced', 'l2@x.org')"
+        )
+        house.full()
+        build(house, dbt_folder, "+fct_consent")
+        # What people had said in the CRM before we came is known from the first full sync on.
+        assert house.query(OF_THE_CRM) == [("l3@x.org", "unsubscribed")]
+        assert decided(house, "consent").records == 4
+        # She opts in while the tick of her opt-out is on its way.
+        says(house, "l1@x.org", "subscribed", "2026-01-02Z")
+        assert drain(house).applied == 4
+
+        def again() -> int:
+            org.clock.advance(3600)
+            house.sync()
+            build(house, dbt_folder, *CONSENT, "fct_consent")
+            return settle(house)
+
+        assert again() == 0
+        assert held(house, BOX) == [True, True, False, True]
+        assert held(house, BOUNCED) == [False, False, True, False]
+        opinion = [
+            ("l0@x.org", "unsubscribed"),
+            ("l1@x.org", "subscribed"),
+            ("l2@x.org", "hard_bounced"),
+            ("l3@x.org", "unsubscribed"),
+        ]
+        assert house.query(STATUS) == opinion
+        assert house.query(OF_THE_CRM) == [("l3@x.org", "unsubscribed")], "our ticks are no news"
+
+        # The CRM takes back what it may not, and what it may; the bounced address goes elsewhere.
+        org.update("Lead", zero, {BOX: False})
+        org.update("Lead", one, {BOX: False})
+        org.update("Lead", two, {"Email": "new@x.org"})
+        org.create_many("Lead", [{"Company": "Co", **person(2)}])
+        assert again() == 2
+        assert held(house, BOX) == [True, False, False, True, False]
+        assert held(house, BOUNCED) == [False, False, True, False, True]
+        assert house.query(STATUS) == opinion
+
+        # Somebody in the CRM says no, in earnest.
+        org.update("Lead", one, {BOX: True})
+        assert again() == 0
+        assert dict(house.query(STATUS))["l1@x.org"] == "unsubscribed"
+        assert house.query(OF_THE_CRM) == [
+            ("l1@x.org", "unsubscribed"),
+            ("l3@x.org", "unsubscribed"),
+        ]
+        assert_conserved(house)
