@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from crm_pipeline.config.settings import Settings
+from crm_pipeline.defs.actions import build_actions
 from crm_pipeline.defs.alerts import build_alerts
 from crm_pipeline.defs.checks import build_checks
 from crm_pipeline.defs.crm_objects import build_crm_objects
@@ -51,6 +52,7 @@ def build_definitions(
         build_jobs(settings),
         build_schedules(settings),
         build_sensors(settings),
+        build_actions(),
         build_write_backs(settings),
         build_alerts(),
         build_housekeeping(),

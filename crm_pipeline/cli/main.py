@@ -15,6 +15,7 @@ import typer
 
 from crm_pipeline.cli import (
     accept,
+    actions,
     check,
     consent,
     demo,
@@ -53,6 +54,7 @@ app.add_typer(sync.app)
 app.add_typer(events.app)
 app.add_typer(sandbox.app)
 app.add_typer(write_backs.app)
+app.add_typer(actions.app)
 app.add_typer(consent.app)
 
 

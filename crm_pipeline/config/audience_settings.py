@@ -6,7 +6,7 @@ conditions (filters.py), the columns (model/audiences.py), and SQL (warehouse/co
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, assert_never
@@ -74,20 +74,20 @@ class AudienceSettings(Section):
     @field_validator("description")
     @classmethod
     def _description_is_readable(cls, text: str) -> str:
-        _require_readable(text)
+        require_readable(text)
         return text
 
     @field_validator("where")
     @classmethod
     def _where_makes_sense(cls, text: str | None) -> str | None:
         if text is not None:
-            _require_readable(text)
+            require_readable(text)
             try:
                 tree = parse_filter(text)
             except ConfigurationError as error:
                 raise SettingFaults(Fault((), str(error))) from error
             problems = [
-                problem for one in _comparisons(tree) if (problem := comparison_problem(one))
+                problem for one in comparisons_of(tree) if (problem := comparison_problem(one))
             ]
             if problems:
                 raise SettingFaults(*(Fault((), problem) for problem in dict.fromkeys(problems)))
@@ -98,7 +98,7 @@ class AudienceSettings(Section):
     def _query_is_one_text(cls, text: str | None) -> str | None:
         if text is None:
             return None
-        _require_readable(text)
+        require_readable(text)
         stripped = text.strip().rstrip(";").rstrip()
         if not stripped:
             raise SettingFaults(
@@ -123,14 +123,16 @@ class AudienceSettings(Section):
         return self
 
 
-def comparison_problem(comparison: Comparison) -> str | None:
-    """Why a comparison makes no sense for a person; None when it does."""
-    kind = FACTS.get(comparison.field.lower())
+def comparison_problem(
+    comparison: Comparison, columns: Mapping[str, ValueType] = FACTS
+) -> str | None:
+    """Why a comparison makes no sense for a person, or whatever the columns are of; else None."""
+    kind = columns.get(comparison.field.lower())
     name = show(comparison.field)
     if kind is None:
-        near = did_you_mean(comparison.field, FACTS)
+        near = did_you_mean(comparison.field, columns)
         hint = f"did you mean {show(near)}? The columns are" if near else "write one of"
-        return f"there is no column {name}; {hint} {listed(sorted(FACTS))}."
+        return f"there is no column {name}; {hint} {listed(sorted(columns))}."
     if comparison.comparator in _CHOICES:
         return f"`{comparison.comparator}` looks into lists of choices, and {name} holds one value."
     if comparison.comparator not in _allowed(kind):
@@ -144,15 +146,16 @@ def comparison_problem(comparison: Comparison) -> str | None:
     return None
 
 
-def _comparisons(tree: RecordFilter) -> Iterator[Comparison]:
+def comparisons_of(tree: RecordFilter) -> Iterator[Comparison]:
+    """Every comparison of a condition."""
     match tree:
         case Comparison():
             yield tree
         case All(parts=parts) | Any(parts=parts):
             for part in parts:
-                yield from _comparisons(part)
+                yield from comparisons_of(part)
         case Not(part=part):
-            yield from _comparisons(part)
+            yield from comparisons_of(part)
         case _:
             assert_never(tree)
 
@@ -202,7 +205,12 @@ def _fits(value: FilterValue, kind: ValueType, comparator: Comparator) -> bool:
             return isinstance(value, Decimal)
 
 
-def _require_readable(text: str) -> None:
+def require_readable(text: str) -> None:
+    """Refuse characters that a reader of the file cannot see.
+
+    Raises:
+        SettingFaults: there are some.
+    """
     found = _HIDDEN.search(text)
     if found:
         raise SettingFaults(

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from crm_pipeline.config.action_settings import ActionSettings, RuleKind, RuleSettings, sources_of
 from crm_pipeline.config.audience_settings import AudienceSettings
 from crm_pipeline.config.event_folder import checked_folder
 from crm_pipeline.config.faults import (
@@ -271,6 +272,8 @@ class Settings(Section):
     """Files of marketing events."""
     write_backs: WriteBackSettings = WriteBackSettings()
     """Changes towards the CRM."""
+    actions: ActionSettings = ActionSettings()
+    """What is created and updated because something happened."""
     retention: RetentionSettings = RetentionSettings()
     """How long the past is kept."""
 
@@ -293,6 +296,58 @@ class Settings(Section):
         if faults:
             raise SettingFaults(*faults)
         return self
+
+    @model_validator(mode="after")
+    def _rules_watch_what_there_is(self) -> "Settings":
+        faults = [
+            Fault(("actions", "rules", name, *fault.at), fault.sentence)
+            for name, rule in self.actions.enabled_rules.items()
+            for fault in self._blind_spots(rule)
+        ]
+        if faults:
+            raise SettingFaults(*faults)
+        return self
+
+    def _blind_spots(self, rule: RuleSettings) -> list[Fault]:
+        """What a rule watches and nothing shows it."""
+        when, kind = rule.when, rule.when.kind
+        if kind in {RuleKind.SCORE, RuleKind.AUDIENCE} and not self.marketing.enabled:
+            return [Fault(("when",), "the models are off; write `marketing.enabled: true`.")]
+        if when.audience is not None and when.audience not in self.marketing.audiences:
+            known = listed(sorted(self.marketing.audiences)) or "none"
+            return [
+                Fault(
+                    ("when", "audience"),
+                    f"there is no audience {show(when.audience)}; the file has {known}.",
+                )
+            ]
+        return self._unseen_fields(rule) if kind is RuleKind.RECORD else []
+
+    def _unseen_fields(self, rule: RuleSettings) -> list[Fault]:
+        """Fields of records that no column holds."""
+        name = rule.when.record or ""
+        chosen = self.enabled_objects.get(name)
+        if chosen is None:
+            return [
+                Fault(("when", "record"), f"{show(name)} is not among the objects that are synced.")
+            ]
+        if self.retention.history_days == 0:
+            return [
+                Fault(
+                    ("when",), "changes are seen in the history; write `retention.history_days: 1`."
+                )
+            ]
+        mapped = {mapping.field for mapping in chosen.columns}
+        wanted = {("when", "field"): rule.when.field or ""} | {
+            ("fields", field): taken.source
+            for field, taken in rule.taken.items()
+            if taken.source not in sources_of(RuleKind.RECORD)
+        }
+        return [
+            Fault(at, f"{show(field)} is not among the fields of {show(name)} that are synced.")
+            for at, field in wanted.items()
+            if field not in mapped
+        ]
 
     def _wrong_object_names(self) -> list[Fault]:
         times = Counter(name.casefold() for name in self.objects)

@@ -308,6 +308,25 @@ class CrmConnector(RecordSource, RecordSink, FieldMaker, Protocol):
     def count(self, request: ReadRequest) -> int:
         """How many records the request would return now."""
 
+    def find_by(
+        self,
+        crm_object: CrmObject,
+        field_name: str,
+        values: Sequence[str],
+        fields: Sequence[str] = (),
+    ) -> tuple[Mapping[str, Value], ...]:
+        """Living records of which a text or reference field holds one of the values, as of now.
+
+        Values are compared as the CRM compares them, mostly without regard to case.
+
+        Returns:
+            Per record its id, the field and the other fields, spelt as describe spells them.
+
+        Raises:
+            FieldUnavailable: there is no such field for our user.
+            PermanentError: the field cannot be searched by, or a value cannot be said.
+        """
+
     def deleted_since(
         self, crm_object: CrmObject, since: datetime, until: datetime
     ) -> Iterator[tuple[str, datetime]]:

@@ -13,6 +13,7 @@ from dagster import DagsterInstance
 from crm_pipeline.defs.failures import told_as_failure
 from crm_pipeline.defs.names import HOUSEKEEPING
 from crm_pipeline.defs.resources import CrmResource
+from crm_pipeline.warehouse.actions import prune_actions
 from crm_pipeline.warehouse.history import prune_history
 from crm_pipeline.warehouse.retention import prune_ledger, prune_outbox
 
@@ -52,8 +53,15 @@ def _housekeeping_job() -> dg.JobDefinition:
         with told_as_failure(context):
             days = crm.settings().retention.ledger_days
             deleted = prune_ledger(crm.warehouse(), days=days)
+            # Actions tell by their write-backs how they ended, so they go first.
+            actions = prune_actions(crm.warehouse(), days=days)
             ended = prune_outbox(crm.warehouse(), days=days)
-        context.log.info("%d rows of the ledger, %d ended write-backs deleted.", deleted, ended)
+        context.log.info(
+            "%d rows of the ledger, %d ended write-backs, %d actions deleted.",
+            deleted,
+            ended,
+            actions,
+        )
 
     @dg.op(description="Deletes former values that are older than `retention.history_days`.")
     def prune_old_versions(context: dg.OpExecutionContext, crm: CrmResource) -> None:

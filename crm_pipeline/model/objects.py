@@ -60,6 +60,7 @@ class CrmField:
         length: characters, 0 when unlimited or not text.
         is_calculated: its value changes without moving the record's stamp.
         may_be_masked: users without a certain permission get asterisks instead of its value.
+        is_defaulted: a new record gets a value by itself where none is given.
         is_amount: a sum of money, in the currency that the record names.
         references: the objects that an identifier points to.
     """
@@ -78,10 +79,17 @@ class CrmField:
     is_createable: bool = True
     is_unique: bool = False
     is_external_id: bool = False
+    is_defaulted: bool = False
     may_be_masked: bool = False
     is_amount: bool = False
     references: tuple[str, ...] = ()
     options: tuple[PicklistOption, ...] = ()
+
+    @property
+    def is_required(self) -> bool:
+        """Whether no record can be made without a value, as far as describe tells."""
+        is_filled = self.is_nullable or self.is_defaulted or any(o.is_default for o in self.options)
+        return self.is_createable and not is_filled and self.value_type is not ValueType.BOOLEAN
 
 
 @dataclass(frozen=True, slots=True)

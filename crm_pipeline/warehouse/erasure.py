@@ -128,6 +128,10 @@ class Search:
             self._is_in_outbox(person)
         )
         found.append(Trace(CONTROL_SCHEMA, "outbox", self._number(wanted)))
+        asked = sql.SQL("SELECT count(*) FROM crm_sync.action a WHERE {}").format(
+            self._is_in_action(person)
+        )
+        found.append(Trace(CONTROL_SCHEMA, "action", self._number(asked)))
         found += [
             Trace(STAGING_SCHEMA, table.name, rows)
             for table in self._tables_of([STAGING_SCHEMA])
@@ -165,6 +169,10 @@ class Search:
         self.connection.execute("SET LOCAL crm_pipeline.is_erasing = 'on'")
         self.connection.execute(
             sql.SQL("DELETE FROM crm_sync.outbox o WHERE {}").format(self._is_in_outbox(person))
+        )
+        # Who decides it just now finds it gone, and enqueues nothing.
+        self.connection.execute(
+            sql.SQL("DELETE FROM crm_sync.action a WHERE {}").format(self._is_in_action(person))
         )
 
     def half_read(self, person: Person) -> tuple[int, ...]:
@@ -353,6 +361,18 @@ class Search:
             self._is_in_json(
                 "o.record_id", "coalesce(o.fields, jsonb_build_object('value', o.value))", person
             ),
+            ids=sql.Literal(sorted(person.record_ids)),
+            address=sql.Literal(person.address),
+        )
+
+    def _is_in_action(self, person: Person) -> sql.Composable:
+        """Actions about her, whatever became of them."""
+        return sql.SQL(
+            "({} OR a.matches && {ids}::text[]"
+            " OR coalesce({address}::text IN (a.match_email, lower(a.external_id)), false)"
+            " OR coalesce(position({address}::text IN lower(a.action_id)) > 0, false))"
+        ).format(
+            self._is_in_json("a.record_id", "a.fields", person),
             ids=sql.Literal(sorted(person.record_ids)),
             address=sql.Literal(person.address),
         )

@@ -20,9 +20,12 @@ SELECT to_regnamespace(%(staging)s) IS NOT NULL AND to_regnamespace(%(crm)s) IS 
              AND has_table_privilege('analyst', 'crm_sync.sync_status', 'SELECT')
              AND has_table_privilege('analyst', 'events.consent_ledger', 'SELECT')
              AND has_table_privilege('analyst', 'history.version', 'SELECT')
-             AND has_table_privilege('analyst', 'crm_sync.write_back_log', 'SELECT') END
+             AND has_table_privilege('analyst', 'crm_sync.write_back_log', 'SELECT')
+             AND has_table_privilege('analyst', 'crm_sync.action_log', 'SELECT') END
    AND (to_regrole('event_writer') IS NULL
         OR has_column_privilege('event_writer', 'events.marketing_events', 'event_id', 'INSERT'))
+   AND (to_regrole('action_writer') IS NULL
+        OR has_column_privilege('action_writer', 'crm_sync.action', 'action_id', 'INSERT'))
 """
 
 

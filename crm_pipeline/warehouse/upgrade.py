@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from crm_pipeline.errors import ConfigurationError
+from crm_pipeline.model.actions import REQUEST_COLUMNS
 from crm_pipeline.model.events import COLUMNS
 from crm_pipeline.warehouse.connection import (
     CONTROL_SCHEMA,
@@ -42,6 +43,7 @@ _ANALYST = (
     f"GRANT SELECT ON {CONTROL_SCHEMA}.sync_status TO analyst",
     f"GRANT SELECT ON {CONTROL_SCHEMA}.write_back_log TO analyst",
     f"GRANT SELECT ON {CONTROL_SCHEMA}.write_back_balance TO analyst",
+    f"GRANT SELECT ON {CONTROL_SCHEMA}.action_log TO analyst",
     f"GRANT SELECT ON {CONTROL_SCHEMA}.write_back_decisions TO analyst",
     f"GRANT SELECT ON {EVENTS_SCHEMA}.marketing_events, {EVENTS_SCHEMA}.consent_ledger TO analyst",
     f'GRANT SELECT ON ALL TABLES IN SCHEMA {HISTORY_SCHEMA}, "{{schema}}" TO analyst',
@@ -53,6 +55,11 @@ _ANALYST = (
 _EVENT_WRITER = (
     f"GRANT USAGE ON SCHEMA {EVENTS_SCHEMA} TO event_writer",
     f"GRANT INSERT ({', '.join(COLUMNS)}) ON {EVENTS_SCHEMA}.marketing_events TO event_writer",
+)
+# The same for actions: what became of one is not the sender's to say.
+_ACTION_WRITER = (
+    f"GRANT USAGE ON SCHEMA {CONTROL_SCHEMA} TO action_writer",
+    f"GRANT INSERT ({', '.join(REQUEST_COLUMNS)}) ON {CONTROL_SCHEMA}.action TO action_writer",
 )
 
 
@@ -89,6 +96,7 @@ def upgrade(url: str, *, crm_schema: str) -> None:
             command.upgrade(config, "head")
             _let_analysts_in(connection, crm_schema)
             _let_event_writers_in(connection)
+            _let_action_writers_in(connection)
     except CommandError as error:
         raise ConfigurationError(
             f"The warehouse's schema {CONTROL_SCHEMA} was made by a newer version of CRM "
@@ -128,4 +136,11 @@ def _let_event_writers_in(connection: Connection) -> None:
     """Let tools insert events, where the operator has made the role `event_writer` for them."""
     if connection.execute(text("SELECT to_regrole('event_writer')")).scalar() is not None:
         for statement in _EVENT_WRITER:
+            connection.execute(text(statement))
+
+
+def _let_action_writers_in(connection: Connection) -> None:
+    """Let tools ask for actions, where the operator has made the role `action_writer` for them."""
+    if connection.execute(text("SELECT to_regrole('action_writer')")).scalar() is not None:
+        for statement in _ACTION_WRITER:
             connection.execute(text(statement))

@@ -20,6 +20,7 @@ from crm_pipeline.sandbox.salesforce.running import running
 from crm_pipeline.sync.reference import sync_reference_dataset
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.migrate import migrate
+from crm_pipeline.warehouse.upgrade import _let_action_writers_in as let_action_writers_in
 from crm_pipeline.warehouse.upgrade import _let_event_writers_in as let_event_writers_in
 from crm_pipeline.warehouse.upgrade import sqlalchemy_url
 from crm_pipeline_tests.house import House
@@ -30,6 +31,7 @@ PUBLISHED = {
     *("crm_sync.sync_status", "events.marketing_events", "events.consent_ledger"),
     *("history.version", "history.kept_table"),
     *("crm_sync.write_back_log", "crm_sync.write_back_balance", "crm_sync.write_back_decisions"),
+    "crm_sync.action_log",
 }
 READABLE = {"salesforce.lead", "salesforce.users", *PUBLISHED}
 RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
@@ -156,6 +158,7 @@ def test_s11_what_is_not_published_is_refused_to_a_person(house: House, split: S
             "SELECT * FROM crm_sync.object_state",
             "SELECT * FROM events.quarantine",
             "SELECT * FROM events.event_file",
+            "SELECT * FROM crm_sync.action",
             "INSERT INTO events.marketing_events VALUES ('1', now(), 'page_visited')",
             "UPDATE history.version SET former = '{}'",
             "DELETE FROM history.kept_table",
@@ -239,6 +242,47 @@ def test_s11_tools_insert_events_and_do_nothing_else(
             "SELECT email, status, evidence FROM events.consent_ledger"
         )
         assert noted.fetchall() == [("ada@example.org", "unsubscribed", "1")]
+        connection.rollback()
+
+
+@pytest.mark.parametrize("is_made_before", [True, False])
+def test_s11_tools_ask_for_actions_and_do_nothing_else(
+    database_url: str, *, is_made_before: bool
+) -> None:
+    make, *grants = statements_of("action_writer").strip().split("\n")
+    engine = create_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(make)
+        if is_made_before:
+            let_action_writers_in(connection)
+        else:
+            for grant in grants:
+                connection.exec_driver_sql(grant)
+        connection.exec_driver_sql("SET LOCAL ROLE action_writer")
+        connection.exec_driver_sql(
+            "INSERT INTO crm_sync.action (action_id, kind, object_name, match_email, fields)"
+            """ VALUES ('1', 'create', 'Lead', ' Ada@Example.org ', '{"LastName": "A"}')"""
+        )
+        for statement in (
+            "SELECT * FROM crm_sync.action",
+            "SELECT * FROM crm_sync.action_log",
+            "UPDATE crm_sync.action SET state = 'enqueued'",
+            "DELETE FROM crm_sync.action",
+            "INSERT INTO crm_sync.action (action_id, state) VALUES ('2', 'enqueued')",
+            "INSERT INTO crm_sync.action (action_id, requested_at) VALUES ('2', now())",
+            "INSERT INTO crm_sync.outbox (idempotency_key) VALUES ('action/1')",
+            "SELECT * FROM crm_sync.outbox",
+            "SELECT * FROM events.marketing_events",
+        ):
+            savepoint = connection.begin_nested()
+            with pytest.raises(ProgrammingError, match="permission denied"):
+                connection.exec_driver_sql(statement)
+            savepoint.rollback()
+        connection.exec_driver_sql("RESET ROLE")
+        noted = connection.exec_driver_sql(
+            "SELECT match_email, state, requested_by FROM crm_sync.action"
+        )
+        assert noted.fetchall() == [("ada@example.org", "requested", "action_writer")]
         connection.rollback()
 
 

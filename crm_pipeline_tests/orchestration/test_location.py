@@ -88,6 +88,8 @@ def test_jobs_select_by_group(location: dg.Definitions) -> None:
         "events__marketing_events_no_rejected_rows",
     }
     assert _steps(location, "sync_record") == {"sync_one_record"}
+    assert _steps(location, "actions") == {"carry_out_actions"}
+    assert _steps(location, "request_action") == {"request_one_action"}
     assert _steps(location, "write_back_fields") == {"make_fields"}
 
 
@@ -109,6 +111,7 @@ def test_only_the_full_sync_has_no_schedule_and_no_partitions(location: dg.Defin
         "catch_up_after_full_sync": dg.DefaultSensorStatus.RUNNING,
         "orphaned_runs": dg.DefaultSensorStatus.RUNNING,
         "alert_watch": dg.DefaultSensorStatus.RUNNING,
+        "requested_actions": dg.DefaultSensorStatus.RUNNING,
         # No folder is set.
         "event_files": dg.DefaultSensorStatus.STOPPED,
         "waiting_write_backs": dg.DefaultSensorStatus.RUNNING,

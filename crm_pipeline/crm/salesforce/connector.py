@@ -38,6 +38,7 @@ from crm_pipeline.crm.salesforce.failures import (
     hidden_object,
     missing_fields,
 )
+from crm_pipeline.crm.salesforce.finding import found_by
 from crm_pipeline.crm.salesforce.identifiers import full_id
 from crm_pipeline.crm.salesforce.identity import (
     excess_permissions,
@@ -231,6 +232,16 @@ class SalesforceConnector:
         """
         log = DeleteLog(self.session, self._version_path, crm_object.name)
         yield from log.between(since, until, now=self.server_time())
+
+    def find_by(
+        self,
+        crm_object: CrmObject,
+        field_name: str,
+        values: Sequence[str],
+        fields: Sequence[str] = (),
+    ) -> tuple[Mapping[str, Value], ...]:
+        """Living records of which a field holds one of the values; a call for each 200 of them."""
+        return tuple(found_by(self._queries, crm_object, field_name, values, fields))
 
     def write_capabilities(self) -> WriteCapabilities:
         """Collections of 200, jobs of 100,000."""

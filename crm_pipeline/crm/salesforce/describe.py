@@ -134,6 +134,7 @@ def _field(entry: Mapping[str, Any]) -> CrmField:
         is_createable=bool(entry.get("createable")),
         is_unique=bool(entry.get("unique")) or native_type == "id",
         is_external_id=bool(entry.get("externalId")),
+        is_defaulted=bool(entry.get("defaultedOnCreate")),
         may_be_masked=native_type == "encryptedstring" or bool(entry.get("maskType")),
         is_amount=native_type == "currency",
         references=tuple(entry.get("referenceTo") or ()),

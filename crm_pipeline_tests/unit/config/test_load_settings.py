@@ -197,7 +197,7 @@ ONE_FAULT = {
         (
             "`warehouses`: there is no such setting; remove it or write one of `version`, "
             "`syncs_enabled`, `crm`, `differential`, `refresh`, `objects`, `reference_data`, "
-            "`marketing`, `events`, `write_backs` and `retention`."
+            "`marketing`, `events`, `write_backs`, `actions` and `retention`."
         ),
     ),
     "unknown key of an object named like a setting": (

@@ -1,0 +1,238 @@
+"""What must be known to decide a portion of actions, asked for all of them at once.
+
+The warehouse is asked first and the CRM after it: our tables are as old as the last sync, and who
+is not in them may have been created since.
+
+Belongs here: gathering. Does not belong here: what follows from it (deciding.py).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from crm_pipeline.actions.reading import Asked
+from crm_pipeline.config.settings import Settings
+from crm_pipeline.crm.port import CrmConnector
+from crm_pipeline.errors import ObjectUnavailable, UsageError
+from crm_pipeline.model.actions import CARRIERS, PEOPLE, ActionKind
+from crm_pipeline.model.objects import CrmObject, ValueType
+from crm_pipeline.warehouse.actions import (
+    OwnerFound,
+    PeopleTable,
+    assignment_rules,
+    being_made,
+    owners_named,
+    people_by_email,
+)
+from crm_pipeline.warehouse.connection import Warehouse
+
+MEMBER = "CampaignMember"
+_PERSON_FIELDS = ("LeadId", "ContactId")
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """The living records with one address, by object; a contact speaks before a lead."""
+
+    by_object: Mapping[str, tuple[str, ...]]
+
+    def speaking(self) -> tuple[str, tuple[str, ...]] | None:
+        """The object that speaks for the person, and its records; None where there is none."""
+        return next(
+            (pair for one in PEOPLE if (pair := (one, self.by_object.get(one, ())))[1]), None
+        )
+
+
+@dataclass(slots=True)
+class Facts:
+    """Everything that the decisions about one portion rest on.
+
+    Attributes:
+        people: by address.
+        keyed: ids of the records that hold a key, by object, field and key in lower case.
+        owners: by the name that was given; None without reference data.
+        rules: object of each assignment rule; None without reference data.
+        campaigns: ids by name in lower case.
+        members: ids of campaign members by campaign and person.
+        making: addresses of people who are being created, with the action that does it.
+    """
+
+    people: Mapping[str, People] = field(default_factory=dict)
+    keyed: Mapping[tuple[str, str, str], tuple[str, ...]] = field(default_factory=dict)
+    owners: Mapping[str, tuple[OwnerFound, ...]] | None = None
+    rules: Mapping[str, str] | None = None
+    campaigns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    members: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    making: dict[str, str] = field(default_factory=dict)
+
+
+class Describer:
+    """Objects as our user sees them now, each asked for once."""
+
+    def __init__(self, connector: CrmConnector) -> None:
+        self._connector = connector
+        self._known: dict[str, CrmObject | None] = {}
+
+    def __call__(self, name: str) -> CrmObject | None:
+        """The object; None where our user sees none of that name."""
+        if name not in self._known:
+            try:
+                self._known[name] = self._connector.describe(name)
+            except ObjectUnavailable:
+                self._known[name] = None
+        return self._known[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Gatherer:
+    """Asks the warehouse and the CRM."""
+
+    settings: Settings
+    connector: CrmConnector
+    warehouse: Warehouse
+    describe: Describer
+
+    def gather(self, portion: Sequence[Asked]) -> Facts:
+        """Everything for a portion; calls to the CRM grow with its size by hundreds."""
+        emails = sorted({one.email for one in portion if one.email})
+        owners = sorted({one.options.owner for one in portion if one.options.owner})
+        facts = Facts(
+            people=self._people(emails),
+            keyed=self._keyed(portion),
+            owners=self._owners(owners),
+            rules=assignment_rules(self.warehouse),
+            campaigns=self._campaigns(portion),
+            making=being_made(self.warehouse, emails) if emails else {},
+        )
+        facts.members = self._members(portion, facts)
+        return facts
+
+    def _people(self, emails: Sequence[str]) -> dict[str, People]:
+        found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for person in people_by_email(self.warehouse, people_tables(self.settings), emails):
+            found[person.email][person.object_name].add(person.record_id)
+        lacking = [email for email in emails if email not in found]
+        for name in PEOPLE:
+            for email, object_name, record_id in self._living(name, lacking):
+                found[email][object_name].add(record_id)
+        return {
+            email: People({name: tuple(sorted(ids)) for name, ids in by_object.items()})
+            for email, by_object in found.items()
+        }
+
+    def _living(self, name: str, emails: Sequence[str]) -> Iterable[tuple[str, str, str]]:
+        """People of one object as the CRM holds them now; a converted lead is its contact."""
+        crm_object = self.describe(name)
+        if crm_object is None or not emails or crm_object.find("Email") is None:
+            return
+        converted = crm_object.converted_into_field
+        asked = (converted,) if converted else ()
+        for row in self.connector.find_by(crm_object, "Email", emails, asked):
+            email = str(row["Email"]).strip().lower()
+            contact = row.get(converted) if converted else None
+            yield email, "Contact" if contact else name, str(contact or row[crm_object.id_field])
+
+    def _keyed(self, portion: Sequence[Asked]) -> dict[tuple[str, str, str], tuple[str, ...]]:
+        """Records by their keys, for updates that must not create any."""
+        wanted: dict[tuple[str, str], set[str]] = defaultdict(set)
+        objects = {}
+        for one in portion:
+            action = one.action
+            if action.kind is ActionKind.UPSERT or not (
+                action.external_id and not action.record_id
+            ):
+                continue
+            found = one.crm_object.find(action.external_id_field or "")
+            if found is not None and found.is_filterable and found.value_type is ValueType.TEXT:
+                wanted[one.crm_object.name, found.name].add(action.external_id)
+                objects[one.crm_object.name] = one.crm_object
+        ids: dict[tuple[str, str, str], tuple[str, ...]] = defaultdict(tuple)
+        for (name, key_field), keys in wanted.items():
+            for row in self.connector.find_by(objects[name], key_field, sorted(keys)):
+                place = (name, key_field, str(row[key_field]).lower())
+                ids[place] = (*ids[place], str(row[objects[name].id_field]))
+        return ids
+
+    def _owners(self, names: Sequence[str]) -> dict[str, tuple[OwnerFound, ...]] | None:
+        found = owners_named(self.warehouse, names)
+        if found is None:
+            return None
+        by_name: dict[str, tuple[OwnerFound, ...]] = {}
+        for one in found:
+            by_name[one.name] = (*by_name.get(one.name, ()), one)
+        return by_name
+
+    def _campaigns(self, portion: Sequence[Asked]) -> dict[str, tuple[str, ...]]:
+        names = sorted(
+            {
+                one.options.campaign
+                for one in portion
+                if one.options.campaign and self.id_or_none(one.options.campaign) is None
+            }
+        )
+        crm_object = self.describe("Campaign") if names else None
+        found: dict[str, tuple[str, ...]] = {}
+        if crm_object is not None:
+            for row in self.connector.find_by(crm_object, "Name", names):
+                name = str(row["Name"]).lower()
+                found[name] = (*found.get(name, ()), str(row[crm_object.id_field]))
+        return found
+
+    def _members(
+        self, portion: Sequence[Asked], facts: Facts
+    ) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Memberships of the people at hand."""
+        crm_object = self.describe(MEMBER) if _has(portion, MEMBER) else None
+        found: dict[tuple[str, str], tuple[str, ...]] = {}
+        if crm_object is None:
+            return found
+        people = self._people_of_members(portion, facts)
+        for name in _PERSON_FIELDS:
+            if not people[name] or crm_object.find(name) is None:
+                continue
+            for row in self.connector.find_by(
+                crm_object, name, sorted(people[name]), ["CampaignId"]
+            ):
+                place = (str(row["CampaignId"]), str(row[name]))
+                found[place] = (*found.get(place, ()), str(row[crm_object.id_field]))
+        return found
+
+    def _people_of_members(self, portion: Sequence[Asked], facts: Facts) -> dict[str, set[str]]:
+        people: dict[str, set[str]] = {name: set() for name in _PERSON_FIELDS}
+        for one in portion:
+            if one.crm_object.name != MEMBER:
+                continue
+            known = facts.people.get(one.email or "")
+            speaking = known.speaking() if known else None
+            if speaking is not None:
+                people[f"{speaking[0]}Id"].update(speaking[1])
+            for name in _PERSON_FIELDS:
+                given = one.action.fields.get(name)
+                record_id = self.id_or_none(given) if isinstance(given, str) else None
+                if record_id is not None:
+                    people[name].add(record_id)
+        return people
+
+    def id_or_none(self, text: str) -> str | None:
+        """The text as a full id; None where it is none."""
+        try:
+            return self.connector.full_id(text)
+        except UsageError:
+            return None
+
+
+def people_tables(settings: Settings) -> tuple[PeopleTable, ...]:
+    """The tables of people that the settings map with their addresses."""
+    found = []
+    for name in PEOPLE:
+        chosen = settings.objects.get(name)
+        columns = {m.field.casefold(): m.column for m in chosen.columns} if chosen else {}
+        if chosen is not None and "email" in columns:
+            table = chosen.table_name(name)
+            found.append(PeopleTable(name, table, columns["id"], columns["email"]))
+    return tuple(found)
+
+
+def _has(portion: Sequence[Asked], name: str) -> bool:
+    assert name in CARRIERS
+    return any(one.crm_object.name == name for one in portion)
