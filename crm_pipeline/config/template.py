@@ -121,6 +121,19 @@ write_backs:
     most_records: 10000
     most_percent: {most_percent}
 
+# What is created or updated in the CRM because something happened.
+actions:
+  # If a rule asks for more than this at one look, you must let it go.
+  most_at_once: 1000
+  # rules:
+  #   form_lead:
+  #     when: {{event: form_submitted}}
+  #     do: {{create: Lead}}
+  #     fields:
+  #       LastName: {{from: properties.last_name, otherwise: Unknown}}
+  #       Company: {{from: properties.company, otherwise: "[not given]"}}
+  #       Email: {{from: email}}
+
 retention:
   # Days for which finished runs are kept in Dagster, and rows in the ledger.
   runs_days: 30

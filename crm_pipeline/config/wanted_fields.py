@@ -15,7 +15,9 @@ _OURS = "Written by CRM Pipeline. Do not edit it by hand."
 
 
 def wanted_fields(settings: Settings, *, key_field_on: Collection[str] = ()) -> list[WantedField]:
-    """Fields of every write-back that is enabled, and the key field where it is asked for.
+    """Fields of every write-back that is enabled, and the key field where records are created.
+
+    That is where it is asked for, and where a rule for actions creates any.
 
     Objects that are not enabled are among them: whether something can be written to these is
     another question.
@@ -42,7 +44,8 @@ def wanted_fields(settings: Settings, *, key_field_on: Collection[str] = ()) -> 
             which, what = name.title().split("_")
             fields = getattr(chosen.touches, name)
             found += _each(fields, FieldKind.TEXT, f"{which} Touch {what}", f"touches.{name}")
-    for name in dict.fromkeys(key_field_on):
+    created = [rule.do.create for rule in settings.actions.enabled_rules.values()]
+    for name in dict.fromkeys((*key_field_on, *filter(None, created))):
         label, path = "CRM Pipeline Key", f"{_PATH}.key_field"
         found.append(WantedField(name, chosen.key_field, FieldKind.KEY, label, path, _OURS))
     return found
