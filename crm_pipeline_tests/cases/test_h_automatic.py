@@ -467,9 +467,10 @@ def test_scores_that_dbt_calculates_reach_the_crm(
 ) -> None:
     with deciding_house(database_url, tmp_path, monkeypatch, by_hand=False) as house:
         write_backs(house, lead_scores={"enabled": True}, visits={"enabled": True})
+        at = datetime.now(UTC) - timedelta(hours=1)
         house.execute(
             "INSERT INTO events.marketing_events (event_id, occurred_at, kind, email, url)"
-            " SELECT 'e' || n, '2026-03-02 12:00Z', 'page_visited', 'l' || n || '@x.org', 'https://x'"
+            f" SELECT 'e' || n, '{at}', 'page_visited', 'l' || n || '@x.org', 'https://x'"
             " FROM generate_series(0, 1) n"
         )
         build(house, dbt_folder, "+fct_lead_scores", "+fct_web_visits")
@@ -482,7 +483,7 @@ def test_scores_that_dbt_calculates_reach_the_crm(
         assert scores["l0@x.org"] > scores["l3@x.org"]
         settle(house)
         assert held(house, SCORE) == [scores[f"l{n}@x.org"] for n in range(4)]
-        assert held(house, VISIT) == [in_org(MONDAY)] * 2 + [None] * 2
+        assert held(house, VISIT) == [in_org(at)] * 2 + [None] * 2
         assert settle(house) == 0
 
 
