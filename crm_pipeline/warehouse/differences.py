@@ -109,8 +109,9 @@ JOIN {staging}.int_people__records r ON r.person_id = v.person_id
 WHERE NOT r.is_gone AND r.record_type = {record_type}
 """
 _NEWER_SCORE = """
-(c.known IS NULL OR abs(c.wanted - c.known::numeric) >= {smallest} OR EXISTS (
-    SELECT FROM unnest({thresholds}::int[]) x WHERE (c.known::numeric < x) <> (c.wanted < x)))
+(abs(c.wanted - coalesce(c.known::numeric, 0)) >= {smallest} OR EXISTS (
+    SELECT FROM unnest({thresholds}::int[]) x
+    WHERE (coalesce(c.known::numeric, 0) < x) <> (c.wanted < x)))
 """
 
 
@@ -195,7 +196,7 @@ def hard_bounced(target: Target, marts: str) -> Wishes:
 def scores(
     target: Target, marts: str, *, kind: str, smallest_change: int, thresholds: Sequence[int]
 ) -> Wishes:
-    """Scores that moved far enough, or over a threshold, or are not in the CRM yet."""
+    """Scores that moved far enough, or over a threshold; an empty field counts as none."""
     differs = sql.SQL(_NEWER_SCORE).format(
         smallest=sql.Literal(smallest_change), thresholds=sql.Literal(list(thresholds))
     )
