@@ -21,7 +21,7 @@ def consent() -> None:
 
 @app.command(
     "opt-in",
-    epilog='Example: crm-pipeline consent opt-in ada@example.com --because "form of 3 March"',
+    epilog="Example: crm-pipeline consent opt-in ada@example.com --because web-form-3-March",
 )
 def opt_in(
     address: Annotated[

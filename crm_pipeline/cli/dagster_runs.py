@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,40 +30,9 @@ SCHEDULE = "differential_schedule"
 RunConfig = Mapping[str, Any]
 
 
-def full_sync() -> dg.JobDefinition:
-    """The job of that name; Dagster finds it again by this function in every process."""
-    return definitions().resolve_job_def("full_sync")
-
-
-def differential_sync() -> dg.JobDefinition:
-    """The job of that name."""
-    return definitions().resolve_job_def("differential_sync")
-
-
-def reconcile() -> dg.JobDefinition:
-    """The job of that name."""
-    return definitions().resolve_job_def("reconcile")
-
-
-def refresh() -> dg.JobDefinition:
-    """The job of that name."""
-    return definitions().resolve_job_def("refresh")
-
-
-def sync_record() -> dg.JobDefinition:
-    """The job of that name."""
-    return definitions().resolve_job_def("sync_record")
-
-
-def load_events() -> dg.JobDefinition:
-    """The job of that name."""
-    return definitions().resolve_job_def("load_events")
-
-
-_JOBS: dict[str, Callable[[], dg.JobDefinition]] = {
-    job.__name__: job
-    for job in (full_sync, differential_sync, reconcile, refresh, sync_record, load_events)
-}
+def job_named(name: str) -> dg.JobDefinition:
+    """A job of the installation; Dagster calls this wherever it needs the job again."""
+    return definitions().resolve_job_def(name)
 
 
 @cache
@@ -117,7 +86,7 @@ def execute(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = dg.execute_job(
-            dg.reconstructable(_JOBS[name]),
+            dg.build_reconstructable_job(__name__, job_named.__name__, (name,)),
             instance=instance,
             run_config=dict(run_config or {}),
             tags={**(tags or {}), COMMAND_TAG: command_id},

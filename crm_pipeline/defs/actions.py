@@ -4,7 +4,6 @@ Belongs here: when actions are decided and what a run says of them. Does not bel
 (actions/) and sending (writeback/).
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,17 +18,16 @@ from crm_pipeline.defs.failures import RETRY_TAGS, told_as_failure
 from crm_pipeline.defs.metadata import without_markup
 from crm_pipeline.defs.names import ACTIONS, ACTIONS_POOL, REQUEST_ACTION
 from crm_pipeline.defs.resources import CrmResource, engine_run_id
-from crm_pipeline.defs.ticks import switched_off, unfinished_run
+from crm_pipeline.defs.ticks import reason_not_to_write
 from crm_pipeline.errors import CrmPipelineError, LeaseBusy, UsageError
 from crm_pipeline.model.actions import Action, ActionKind, ActionsOutcome
 from crm_pipeline.sync.assembly import Installation
 from crm_pipeline.warehouse.actions import ask, is_any_due, read_log, warehouse_time
-from crm_pipeline.writeback.drain import Drain, DrainOutcome
+from crm_pipeline.writeback.drain import DrainOutcome
 
 _MOST_ROUNDS = 20
 """So often a run goes on with actions that waited for a record of its own; then the sensor does."""
 _MOST_SHOWN = 50
-_PAUSE_SECONDS = 300.0
 _SHOWN = (
     "action_id",
     "state",
@@ -95,7 +93,7 @@ def _actions_job() -> dg.JobDefinition:
     def carry_out_actions(context: dg.OpExecutionContext, crm: CrmResource) -> None:
         with told_as_failure(context):
             crm.begin(context)
-            _carry_out(context)
+            _carry_out(context, crm)
 
     @dg.job(
         name=ACTIONS,
@@ -125,7 +123,7 @@ def _request_job() -> dg.JobDefinition:
             action = action_of(config, action_id=f"form {engine_run_id(context)}")
             warehouse = crm.migrated_warehouse()
             ask(warehouse, action)
-            _carry_out(context)
+            _carry_out(context, crm)
             _require_carried_out(read_log(warehouse, action_ids=[action.action_id], limit=1))
 
     @dg.job(
@@ -169,7 +167,7 @@ def action_of(form: ActionForm, *, action_id: str) -> Action:
     )
 
 
-def _carry_out(context: dg.OpExecutionContext) -> None:
+def _carry_out(context: dg.OpExecutionContext, crm: CrmResource) -> None:
     """Decide and deliver, again while something waits for what was just made."""
     installation = Installation.from_environment()
     warehouse, run_id = installation.warehouse(), engine_run_id(context)
@@ -180,7 +178,7 @@ def _carry_out(context: dg.OpExecutionContext) -> None:
         decided += _decide(context, installation, run_id)
         if not decided or not decided[-1].enqueued:
             break
-        delivered += _deliver(context, installation, run_id)
+        delivered += _deliver(context, crm, run_id)
         if not decided[-1].waiting:
             break
     rows = read_log(warehouse, decided_since=began_at, limit=_MOST_SHOWN)
@@ -253,42 +251,22 @@ def _decide(
 
 
 def _deliver(
-    context: dg.OpExecutionContext, installation: Installation, run_id: str
+    context: dg.OpExecutionContext, crm: CrmResource, run_id: str
 ) -> Sequence[DrainOutcome]:
-    settings = installation.settings
-    connector = installation.write_connector(settings)
     try:
-        drainer = Drain(settings, connector, installation.warehouse(), installation.switch.require)
-        return (drainer.run(run_id),)
+        return (crm.drain(run_id),)
     except LeaseBusy:
         context.log.info("Another drainer is at work; it sends what was decided.")
         return ()
-    finally:
-        connector.close()
 
 
 def _why_not_now(crm: CrmResource, instance: dg.DagsterInstance) -> str | None:
     """Why no run is to be launched; the rules have looked by then."""
-    if reason := switched_off(crm):
+    if reason := reason_not_to_write(crm, instance, ACTIONS):
         return reason
     settings, warehouse = crm.settings(), crm.warehouse()
-    if not settings.write_backs.enabled:
-        return "Write-backs are disabled (`write_backs.enabled: false` in the settings file)."
-    if run := unfinished_run(instance, ACTIONS):
-        return f"Actions are being carried out (run {run.run_id})."
-    last_end, has_failed = _last_run(instance)
-    if has_failed and time.time() - last_end < _PAUSE_SECONDS:
-        return "The last run failed; the next one follows in five minutes."
     apply_rules(settings, warehouse)
     return None if is_any_due(warehouse) else "Nothing was asked for."
-
-
-def _last_run(instance: dg.DagsterInstance) -> tuple[float, bool]:
-    """When the newest run ended, and whether it failed."""
-    records = instance.get_run_records(dg.RunsFilter(job_name=ACTIONS), limit=1)
-    if not records or records[0].end_time is None:
-        return 0.0, False
-    return records[0].end_time, records[0].dagster_run.status is dg.DagsterRunStatus.FAILURE
 
 
 def _requested_actions() -> dg.SensorDefinition:

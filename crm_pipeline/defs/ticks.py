@@ -6,6 +6,7 @@ not belong here: schedules and sensors themselves.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import psycopg
@@ -18,6 +19,8 @@ from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.warehouse.lease import LeaseHolder, running_syncs
 from crm_pipeline.warehouse.ledger import read_status
 
+PAUSE_AFTER_FAILURE = timedelta(minutes=5)
+"""Before a job that writes to the CRM is launched again: most likely it would fail again."""
 UNFINISHED = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -115,6 +118,24 @@ def switched_off(crm: CrmResource) -> str | None:
     except CrmPipelineError as error:
         return str(error)
     return None if enabled else "Syncs are disabled (`syncs_enabled: false` in the settings file)."
+
+
+def reason_not_to_write(crm: CrmResource, instance: dg.DagsterInstance, job: str) -> str | None:
+    """Why a job that writes to the CRM may not start now; None when nothing stands in its way."""
+    if off := switched_off(crm):
+        return off
+    if not crm.settings().write_backs.enabled:
+        return "Write-backs are disabled (`write_backs.enabled: false` in the settings file)."
+    if run := unfinished_run(instance, job):
+        return f"The {job} before is still {_state(run)}; the next tick sees what it leaves."
+    latest = instance.get_run_records(dg.RunsFilter(job_name=job), limit=1)
+    if not latest or latest[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE:
+        return None
+    again = datetime.fromtimestamp(latest[0].end_time or 0, UTC) + PAUSE_AFTER_FAILURE
+    if datetime.now(UTC) >= again:
+        return None
+    run_id = latest[0].dagster_run.run_id
+    return f"The last {job} failed (run {run_id}); the next one begins at {again:%H:%M:%S} UTC."
 
 
 def unfinished_run(instance: dg.DagsterInstance, job: str) -> dg.DagsterRun | None:

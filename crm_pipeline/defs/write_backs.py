@@ -8,12 +8,11 @@ here: what is to be written (writeback/automatic.py) and sending it (writeback/d
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 import psycopg
-from dagster import DagsterInstance
 from pydantic import Field
 
 from crm_pipeline.config.settings import Settings
@@ -30,7 +29,7 @@ from crm_pipeline.defs.names import (
     WRITE_BACK_POOL,
 )
 from crm_pipeline.defs.resources import CrmResource, engine_run_id
-from crm_pipeline.defs.ticks import switched_off, unfinished_run
+from crm_pipeline.defs.ticks import reason_not_to_write
 from crm_pipeline.errors import CrmPipelineError, LeaseBusy, UsageError
 from crm_pipeline.warehouse import outbox_desk
 from crm_pipeline.warehouse.connection import Warehouse
@@ -44,7 +43,6 @@ from crm_pipeline.writeback.automatic import (
 )
 from crm_pipeline.writeback.drain import DrainOutcome
 
-PAUSE_AFTER_FAILURE = timedelta(minutes=5)
 _DELIVERY = dg.AssetKey(DELIVERY_ASSET)
 _MOST_SHOWN = 50
 _REQUEUE = (
@@ -294,7 +292,7 @@ def _due_sensor(name: str, enabled: Sequence[str]) -> dg.SensorDefinition:
         | nothing new in the marts since the last decision | skip |
         | none of these | one run of every write-back that is due, and of the delivery |
         """
-        if reason := why_not_now(context.instance, crm):
+        if reason := reason_not_to_write(crm, context.instance, WRITE_BACK):
             return dg.SkipReason(reason)
         try:
             settings, warehouse = crm.settings(), crm.warehouse()
@@ -330,7 +328,7 @@ def _waiting_sensor() -> dg.SensorDefinition:
         | holds nothing that is due | skip, and say when the next one is |
         | holds something | one run of the delivery |
         """
-        if reason := why_not_now(context.instance, crm):
+        if reason := reason_not_to_write(crm, context.instance, WRITE_BACK):
             return dg.SkipReason(reason)
         try:
             count, due_at = outbox_desk.waiting(crm.warehouse())
@@ -345,25 +343,6 @@ def _waiting_sensor() -> dg.SensorDefinition:
         return dg.RunRequest(asset_selection=[_DELIVERY])
 
     return waiting
-
-
-def why_not_now(instance: DagsterInstance, crm: CrmResource) -> str | None:
-    """Why no run of the job may be launched now."""
-    if reason := switched_off(crm):
-        return reason
-    if not crm.settings().write_backs.enabled:
-        return "Write-backs are disabled (`write_backs.enabled: false` in the settings file)."
-    if run := unfinished_run(instance, WRITE_BACK):
-        return f"A write-back is not over yet (run {run.run_id})."
-    latest = instance.get_run_records(dg.RunsFilter(job_name=WRITE_BACK), limit=1)
-    if latest and latest[0].dagster_run.status is dg.DagsterRunStatus.FAILURE:
-        ended = datetime.fromtimestamp(latest[0].end_time or 0, UTC)
-        if datetime.now(UTC) - ended < PAUSE_AFTER_FAILURE:
-            return (
-                f"The last write-back failed (run {latest[0].dagster_run.run_id}); the next one"
-                f" begins at {ended + PAUSE_AFTER_FAILURE:%H:%M:%S} UTC."
-            )
-    return None
 
 
 def _desk_job(

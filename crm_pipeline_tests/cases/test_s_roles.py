@@ -30,7 +30,8 @@ OBJECTS: dict[str, Any] = {"Lead": {"fields": ["LastName", "Email", "NumberOfEmp
 PUBLISHED = {
     *("crm_sync.sync_status", "events.marketing_events", "events.consent_ledger"),
     *("history.version", "history.kept_table"),
-    *("crm_sync.write_back_log", "crm_sync.write_back_balance", "crm_sync.action_log"),
+    *("crm_sync.write_back_log", "crm_sync.write_back_balance", "crm_sync.write_back_decisions"),
+    "crm_sync.action_log",
 }
 READABLE = {"salesforce.lead", "salesforce.users", *PUBLISHED}
 RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")

@@ -140,7 +140,7 @@ def test_a_run_that_failed_is_not_followed_by_one_that_would_fail_too(
     assert isinstance(sensors.look("requested_actions"), dg.RunRequest)
     acting.monkeypatch.setenv("SALESFORCE_CLIENT_SECRET", "wrong")
     assert not Dagster(acting, instance).run("actions").success
-    assert "The last run failed" in str(sensors.look("requested_actions"))
+    assert "The last actions failed" in str(sensors.look("requested_actions"))
 
 
 def test_actions_that_wait_for_a_record_on_its_way_launch_nothing(

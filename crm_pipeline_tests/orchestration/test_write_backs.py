@@ -113,7 +113,7 @@ def test_g14_a_failed_run_strands_nothing(house: House, dagster: Dagster) -> Non
     result = run(dagster, look(dagster, "lead_scores_write_back"))
     assert not result.success
     assert states(house) == {"waiting": 1}
-    assert "The last write-back failed" in str(look(dagster, "waiting_write_backs"))
+    assert "The last write_back failed" in str(look(dagster, "waiting_write_backs"))
 
 
 def test_what_waits_in_the_outbox_is_sent_whoever_put_it_there(

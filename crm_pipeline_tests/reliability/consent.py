@@ -271,7 +271,7 @@ class _World:
                 said.is_clouded = True
             if card.is_ticked and card.is_fresh:
                 said.no = self._now
-            if card.has_bounced and not card.is_moved:
+            if card.has_bounced:
                 said.is_bounced = True
             card.is_fresh = card.is_moved = card.is_touched = False
 

@@ -7,15 +7,20 @@ Belongs here: how much is run, and what counts as reached. Does not belong here:
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from crm_pipeline_tests.cases.deciding import deciding_house, write_backs
 from crm_pipeline_tests.docs.cases import CASES, named_by_case
 from crm_pipeline_tests.reliability.concurrency import (
     crowd_over_one_lease,
     readers_during_full_syncs,
 )
+from crm_pipeline_tests.reliability.consent import opinions_on_both_sides
 from crm_pipeline_tests.reliability.crash import Verdict, broken, matrix, scenarios, struck
 from crm_pipeline_tests.reliability.figures import Figure
 from crm_pipeline_tests.reliability.large import kill_and_go_on
@@ -40,6 +45,7 @@ class Size:
         blind: kills at counted requests and messages, over all scenarios.
         lives: sequences of the model test.
         days: of the soak.
+        opinions: random events of consent, in so many rounds.
     """
 
     name: str
@@ -56,10 +62,14 @@ class Size:
     kills: int
     pairs: int
     bugs: int
+    opinions: int
+    rounds: int
 
 
-SHORT = Size("short", 120, 60, 60, 30, 1, 2, 100, 8, 3, 50_000, 3, 1, 10)
-LONG = Size("long", 1_000, 450, 2_000, 60, 30, 8, 1_000, 32, 20, 1_000_000, 20, 10, len(BUGS))
+SHORT = Size("short", 120, 60, 60, 30, 1, 2, 100, 8, 3, 50_000, 3, 1, 10, 2_000, 3)
+LONG = Size(
+    "long", 1_000, 450, 2_000, 60, 30, 8, 1_000, 32, 20, 1_000_000, 20, 10, len(BUGS), 100_000, 25
+)
 
 
 def _tell(sentences: Sequence[str]) -> None:
@@ -205,6 +215,39 @@ def large(size: Size, seed: int) -> list[Figure]:
     ]
 
 
+def opinions(size: Size, seed: int) -> list[Figure]:
+    """M9: opt-outs, bounces and edits on both sides, over models that dbt builds."""
+    with (
+        proof_server() as server,
+        tempfile.TemporaryDirectory(prefix="opinions-") as folder,
+        pytest.MonkeyPatch.context() as environment,
+        deciding_house(
+            server.url(server.copy()),
+            Path(folder),
+            environment,
+            leads=max(80, size.opinions // 40),
+            by_hand=False,
+        ) as house,
+    ):
+        write_backs(house, consent={"direction": "both"})
+        found = opinions_on_both_sides(
+            house, Path(folder) / "dbt", events=size.opinions, rounds=size.rounds, seed=seed
+        )
+    _tell([*found.wrong, *found.lost])
+    return [
+        Figure(
+            "M9",
+            "random opt-outs, bounces and edits on both sides",
+            f"{found.events:,} events in {size.rounds} rounds, {found.needed:,} boxes to tick;"
+            f" {found.clouded} addresses of which nobody can tell who spoke last",
+            "0 lost, 0 reversed, <= 1 write per change, quiet after 2 cycles",
+            f"{len(found.lost)} lost, {len(found.wrong)} reversed, {found.applied:,} writes,"
+            f" {found.restless} in the last cycle",
+            found.is_right,
+        )
+    ]
+
+
 def pairs(size: Size, seed: int) -> list[Figure]:
     """Metamorphic checks."""
     wrong: list[str] = []
@@ -282,6 +325,7 @@ PROOFS: dict[str, Callable[[Size, int], list[Figure]]] = {
     "M2 second half": crashes(1),
     "M15": bugs,
     "M6": large,
+    "M9": opinions,
     "M3 pairs": pairs,
     "M5": crowds,
     "M1": cases,
