@@ -60,7 +60,6 @@ _LOOKED = """
 UPDATE crm_sync.action_rule SET seen = %(next)s::pg_snapshot, looked_at = %(at)s
 WHERE rule_name = %(rule)s
 """
-# A trigger would have to be asked for each row; the address is tidy already where it is an event's.
 _ASK = """
 WITH happened AS (
     SELECT DISTINCT ON (h.cause)

@@ -9,6 +9,7 @@
 | held | a mass disappearance waits for consent | nothing of the object is merged |
 | parked | write-backs were refused for good | the CRM lacks what we wanted to say |
 | unapproved | write-backs wait for approval | the same, until somebody agrees |
+| actions | actions were held or refused | somebody's wish waits for a person |
 
 Belongs here: which facts of the status are worth an alert, and their sentences. Does not belong
 here: who is told, and how often (defs/alerts.py, cli/status.py).
@@ -41,12 +42,17 @@ class AlertKind(StrEnum):
     HELD = "held"
     PARKED = "parked"
     UNAPPROVED = "unapproved"
+    ACTIONS = "actions"
 
 
 _WRITE_BACKS = """
 SELECT object_name, count(*) FILTER (WHERE state = 'parked'), count(*) FILTER (WHERE state = 'held')
 FROM crm_sync.outbox WHERE state = 'held' OR (state = 'parked' AND NOT is_dismissed)
 GROUP BY object_name ORDER BY object_name
+"""
+_ACTIONS = """
+SELECT object_name, count(*) FROM crm_sync.action
+WHERE state IN ('held', 'refused') AND NOT is_dismissed GROUP BY object_name ORDER BY object_name
 """
 
 
@@ -71,10 +77,15 @@ def read_alerts(warehouse: Warehouse, settings: Settings) -> tuple[Alert, ...]:
         with warehouse.connect(autocommit=True) as connection:
             now = connection.execute("SELECT now()").fetchone()
             writes = connection.execute(_WRITE_BACKS).fetchall()
+            actions = connection.execute(_ACTIONS).fetchall()
     except psycopg.errors.UndefinedTable:
-        rows, now, writes = [], None, []
+        rows, now, writes, actions = [], None, [], []
     alerts = find_alerts(rows, settings, now[0] if now else None)
-    return (*alerts, *(alert for row in writes for alert in _of_write_backs(*row)))
+    return (
+        *alerts,
+        *(alert for row in writes for alert in _of_write_backs(*row)),
+        *(_of_actions(*row) for row in actions),
+    )
 
 
 def find_alerts(rows: Sequence[Row], settings: Settings, now: datetime | None) -> tuple[Alert, ...]:
@@ -159,6 +170,16 @@ def _of_write_backs(name: str, parked: int, held: int) -> Iterable[Alert]:
             f"{name}: {held:,} write-backs wait for approval: crm-pipeline write-backs plan",
             held,
         )
+
+
+def _of_actions(name: str, stopped: int) -> Alert:
+    return Alert(
+        name,
+        AlertKind.ACTIONS,
+        f"{name}: {stopped:,} actions were held or refused; the reason and the remedy of each:"
+        " crm-pipeline actions list",
+        stopped,
+    )
 
 
 def _last_error(row: Row | None) -> str:

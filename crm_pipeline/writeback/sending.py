@@ -7,7 +7,7 @@ belong here: choosing a transport (choice.py), jobs (jobs.py), which claim is ne
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from crm_pipeline.errors import (
     CrmPipelineError,
@@ -39,6 +39,12 @@ from crm_pipeline.writeback.owners import with_default_owner
 
 _READ_BACK = Outcome(
     Verdict.APPLIED, code="READ_BACK", reason="No answer had come; the record holds the value."
+)
+_MADE = Outcome(
+    Verdict.APPLIED,
+    is_created=True,
+    code="READ_BACK",
+    reason="No answer had come; the record is there.",
 )
 
 
@@ -128,13 +134,39 @@ class Sending:
         )
 
     def _not_there_yet(self, rows: list[WriteRow]) -> list[WriteRow]:
-        """Rows whose values the CRM lacks; what got through without an answer is settled.
-
-        A create needs no reading: sent again, it finds the record by its key.
-        """
-        if not self.taken.portion.is_uncertain or not self._is_update or not rows:
+        """Rows whose values the CRM lacks; what got through without an answer is settled."""
+        if not self.taken.portion.is_uncertain or not rows:
             return rows
         self.context.require_enabled()
+        return self._not_held(rows) if self._is_update else self._not_made(rows)
+
+    def _not_made(self, rows: list[WriteRow]) -> list[WriteRow]:
+        """Creates whose record is not there.
+
+        Most need no reading: sent again, they find the record by its key and change nothing. One
+        that names a field of new records alone, such as a member's campaign, would be refused.
+        """
+        key_field = self.crm_object.find(self.taken.key_field or "")
+        names = {name for row in rows for name in row.values}
+        known = [self.crm_object.find(name) for name in names]
+        is_create = self.taken.portion.operation is Operation.CREATE
+        if not is_create or key_field is None or all(one and one.is_updateable for one in known):
+            return rows
+        keys = [row.external_id or "" for row in rows]
+        ids = {
+            str(found[key_field.name]): str(found[self.crm_object.id_field])
+            for found in self.context.connector.find_by(self.crm_object, key_field.name, keys)
+        }
+        self._settle(
+            Settlement(write_id, replace(_MADE, record_id=ids[row.external_id or ""]))
+            for row in rows
+            if row.external_id in ids
+            for write_id in row.writes
+        )
+        return [row for row in rows if row.external_id not in ids]
+
+    def _not_held(self, rows: list[WriteRow]) -> list[WriteRow]:
+        """Updates of which the record does not hold every value."""
         names = sorted({name for row in rows for name in row.values})
         ids = [row.record_id or "" for row in rows]
         held = self.context.connector.retrieve(self.crm_object, ids, names)

@@ -9,6 +9,7 @@ from crm_pipeline.config.load import load_settings
 from crm_pipeline.errors import LeaseBusy, WrongOrganization
 from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.sandbox.salesforce.faults import Fault
+from crm_pipeline.sync.alerts import AlertKind, read_alerts
 from crm_pipeline.sync.forget import find_person, forget_person
 from crm_pipeline.warehouse import actions as desk
 from crm_pipeline.warehouse.actions import ACTIONS_LEASE, prune_actions
@@ -211,6 +212,24 @@ def test_h28_a_member_of_a_campaign_gets_another_status_and_no_second_membership
     assert records(acting, "SELECT Status FROM CampaignMember") == [{"Status": "Responded"}]
 
 
+def test_h1_h28_a_membership_whose_answer_was_lost_is_made_once_and_told_as_made(
+    acting: House,
+) -> None:
+    """Its campaign cannot be written again: sent as it was, the CRM would refuse it."""
+    action = ask(
+        acting, name="CampaignMember", match_email="l0@example.com", options={"campaign": "Spring"}
+    )
+    decide()
+    lost = Fault("lost_answer", "*/composite/sobjects/*", "PATCH")
+    acting.served.server.faults.script([lost])
+    drain(acting)
+    drain(acting)
+    [member] = records(acting, "SELECT Id FROM CampaignMember")
+    line = told(acting, action)
+    assert (line["state"], line["code"]) == ("applied", "READ_BACK")
+    assert (line["record_id"], line["is_created"]) == (member["Id"], True)
+
+
 def test_h28_an_external_id_makes_the_record_or_finds_it(acting: House) -> None:
     key = {"external_id_field": "External_Key__c", "external_id": "K/1 '%"}
     first = ask(acting, "upsert", fields={"LastName": "Up", "Company": "Co"}, **key)
@@ -376,6 +395,9 @@ def test_h11_wrong_actions_are_refused_one_by_one_with_a_sentence_and_others_go_
     asked = {what: ask(acting, **facts) for what, (facts, _, _) in WRONG.items()}
     right = ask(acting, fields=NEW)
     act(acting)
+    alerts = read_alerts(Warehouse(acting.database_url), load_settings(acting.settings_file))
+    counted = {one.object_name: one.size for one in alerts if one.kind is AlertKind.ACTIONS}
+    assert sum(counted.values()) == len(WRONG)
     for what, (_, code, sentence) in WRONG.items():
         line = told(acting, asked[what])
         assert (line["state"], line["code"]) == ("refused", code), (what, line)

@@ -48,6 +48,8 @@ CREATE INDEX action_requested ON crm_sync.action (ordinal) WHERE state = 'reques
 CREATE INDEX action_newest ON crm_sync.action (ordinal);
 CREATE INDEX action_by_email ON crm_sync.action (match_email)
     WHERE state = 'enqueued' AND match_email IS NOT NULL;
+CREATE INDEX action_stopped ON crm_sync.action (object_name)
+    WHERE state IN ('held', 'refused') AND NOT is_dismissed;
 COMMENT ON TABLE crm_sync.action IS
     'What is to be created or updated in the CRM because somebody or a rule asked for it. Insert a'
     ' row to ask; crm_sync.action_log tells what became of it. It holds values of records.';
