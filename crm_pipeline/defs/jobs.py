@@ -12,6 +12,7 @@
 | marketing | nothing; rebuilds the models | a daily schedule, a sensor, or people |
 | write_back | nothing; decides and writes to the CRM (write_backs.py) | sensors, or people |
 | check_tables | counts; runs every check | a daily schedule, or people |
+| check_models | nothing; runs the models' tests | an hourly schedule, or people |
 
 All run in one process: eight steps take 0.4 to 1.6 s so, and 15 to 29 s in a process each. A step
 that fails does not keep the other objects from being synced.
@@ -34,6 +35,7 @@ from crm_pipeline.defs.failures import RETRY_TAGS, told_as_failure
 from crm_pipeline.defs.metadata import outcome_metadata
 from crm_pipeline.defs.names import (
     CHANGES_GROUP,
+    CHECK_MODELS,
     CHECK_TABLES,
     DIFFERENTIAL_SYNC,
     EVENTS_ASSET,
@@ -51,6 +53,9 @@ from crm_pipeline.defs.names import (
 )
 from crm_pipeline.defs.resources import CrmResource, engine_run_id
 
+_MODELS = dg.AssetSelection.groups(MARKETING_GROUP)
+_MODELS_ALONE = _MODELS.without_checks()
+"""For jobs that run often: the tests take as long as an incremental build."""
 _OBJECTS_FIELD = "Objects to read; leave it empty to read all of them."
 _RECONCILE = (
     "Find what no watermark can, and mend it: records that were missed, deleted long ago or hidden "
@@ -99,7 +104,17 @@ def build_jobs(settings: Settings) -> dg.Definitions:
     if settings.reference_data:
         jobs.append(_group_job(REFERENCE_DATA, REFERENCE_GROUP, "Read the reference tables anew."))
     if settings.marketing.enabled:
-        jobs.append(_group_job(MARKETING, MARKETING_GROUP, "Rebuild the marketing models."))
+        jobs.append(
+            _group_job(MARKETING, MARKETING_GROUP, "Rebuild the marketing models, and test them.")
+        )
+        jobs.append(
+            dg.define_asset_job(
+                CHECK_MODELS,
+                selection=_MODELS - _MODELS_ALONE,
+                description="Test the marketing models as they are. Builds nothing.",
+                executor_def=dg.in_process_executor,
+            )
+        )
     return dg.Definitions(jobs=jobs)
 
 
@@ -136,9 +151,7 @@ def _whole(
     tables = dg.AssetSelection.groups(TABLES_GROUP).without_checks()
     return dg.define_asset_job(
         name,
-        selection=tables
-        | dg.AssetSelection.groups(MARKETING_GROUP)
-        | dg.AssetSelection.checks(*evaluated),
+        selection=tables | _MODELS_ALONE | dg.AssetSelection.checks(*evaluated),
         config=objects_form(named, lambda _: {"mode": name}),
         description=description,
         tags=RETRY_TAGS,
@@ -191,7 +204,7 @@ def _differential_sync() -> Any:
     tables = dg.AssetSelection.groups(CHANGES_GROUP, TABLES_GROUP).without_checks()
     return dg.define_asset_job(
         DIFFERENTIAL_SYNC,
-        selection=tables | dg.AssetSelection.groups(MARKETING_GROUP),
+        selection=tables | _MODELS_ALONE,
         description=(
             "Read what changed since the last completed sync, merge it, and rebuild the models if "
             "a row is different now. The hour only says where the run is shown."
@@ -202,11 +215,14 @@ def _differential_sync() -> Any:
 
 
 def _load_events() -> Any:
+    events = dg.AssetSelection.assets(dg.AssetKey(EVENTS_ASSET))
     return dg.define_asset_job(
         LOAD_EVENTS,
         # The write-backs below the models have a job of their own.
-        selection=dg.AssetSelection.assets(dg.AssetKey(EVENTS_ASSET)).downstream()
-        - dg.AssetSelection.groups(WRITE_BACK_GROUP),
+        selection=(
+            events.downstream() - dg.AssetSelection.groups(WRITE_BACK_GROUP)
+        ).without_checks()
+        | dg.AssetSelection.checks_for_assets(dg.AssetKey(EVENTS_ASSET)),
         description=(
             "Load new and changed files of marketing events, then rebuild the models that read "
             "events, if one is new. Asks the CRM nothing."

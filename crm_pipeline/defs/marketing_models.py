@@ -2,7 +2,8 @@
 
 One step builds them all, or the chosen ones, as `dbt build` would. In a differential it builds
 nothing, and costs nothing, when no row of any table has changed in this run and no event has come
-since the models were last built; and it tests once an hour.
+since the models were last built. Jobs that run often build without the tests, which take as long
+again; the job check_models follows them once an hour.
 
 Belongs here: what models and tests are in Dagster, and building them. Does not belong here: finding
 and parsing the project (dbt_project.py), the SQL (dbt_marketing/).
@@ -12,12 +13,10 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from os import environ
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from crm_pipeline.defs.dbt_project import DbtProject, connection_variables
 from crm_pipeline.defs.failures import told_as_failure
@@ -44,8 +43,6 @@ _NOTHING_CHANGED = (
     "No row of any table has changed in this run, and no event has come, so the models stay as "
     "they are."
 )
-_TESTED_LATELY = "The models' tests ran within the last hour and passed; they run again after it."
-TESTED_AT_LEAST_EVERY = timedelta(hours=1)
 _MAY_HAVE_CHANGED_NOTHING = (DIFFERENTIAL_SYNC, RECONCILE, REFRESH, LOAD_EVENTS)
 _BUILT = ("model", "seed")
 _FAILED = ("error", "fail", "runtime error")
@@ -58,13 +55,11 @@ def build_marketing_models(project: DbtProject) -> dg.Definitions:
     models = [node for node in nodes["nodes"].values() if node["unique_id"] in keys]
     if not models:
         return dg.Definitions()
-    check_specs = [_check_spec(test, keys) for test in _tests(nodes, keys)]
-    checks = [spec.key for spec in check_specs]
 
     @dg.multi_asset(
         name=MARKETING_STEP,
         specs=[_spec(node, keys) for node in models],
-        check_specs=check_specs,
+        check_specs=[_check_spec(test, keys) for test in _tests(nodes, keys)],
         can_subset=True,
         pool=MARKETING_POOL,
         description="Builds and tests the marketing models.",
@@ -83,30 +78,16 @@ def build_marketing_models(project: DbtProject) -> dg.Definitions:
             chosen = [
                 n["name"] for n in models if keys[n["unique_id"]] in context.selected_asset_keys
             ]
-            is_tested = context.job_name not in _MAY_HAVE_CHANGED_NOTHING or are_tests_due(
-                context.instance, checks
+            tests = [key.name for key in context.selected_asset_check_keys]
+            results = (
+                build_models(project, warehouse.url, chosen, is_tested=bool(tests))
+                if chosen
+                else run_models_tests(project, warehouse.url, tests)
             )
-            if not is_tested:
-                context.log.info(_TESTED_LATELY)
-            results = build_models(project, warehouse.url, chosen, is_tested=is_tested)
         yield from _told(results, nodes, keys)
         _require_success(results)
 
     return dg.Definitions(assets=[dbt_marketing])
-
-
-def are_tests_due(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> bool:
-    """Whether a run that nobody asked for tests the models as well as building them.
-
-    The tests take as long as an incremental build. So they run once an hour, and each time while
-    one of them fails.
-    """
-    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
-    since = (datetime.now(UTC) - TESTED_AT_LEAST_EVERY).timestamp()
-    return len(found) < len(checks) or any(
-        one.status is not AssetCheckExecutionRecordStatus.SUCCEEDED or one.create_timestamp < since
-        for one in found.values()
-    )
 
 
 def changed_rows(crm: CrmResource, run_id: str) -> bool:
@@ -192,19 +173,39 @@ def build_models(
     Raises:
         PermanentError: dbt ended before it had built anything.
     """
-    with project.target("build") as target:
-        left_out = ["unit_test"] if is_tested else ["unit_test", "test"]
-        command = [
-            *project.command("build", target=target),
-            *(word for kind in left_out for word in ("--exclude-resource-type", kind)),
-            *("--select", *chosen),
-        ]
-        code = _run(command, project.environment(connection_variables(url)))
+    left_out = ["unit_test"] if is_tested else ["unit_test", "test"]
+    options = [word for kind in left_out for word in ("--exclude-resource-type", kind)]
+    return _results(project, url, "build", [*options, "--select", *chosen])
+
+
+def run_models_tests(project: DbtProject, url: str, chosen: Sequence[str]) -> list[Node]:
+    """Run `dbt test`: nothing is built.
+
+    Args:
+        project: parsed.
+        url: the warehouse's address.
+        chosen: tests, by name.
+
+    Returns:
+        A result for every test.
+
+    Raises:
+        PermanentError: dbt ended before it had tested anything.
+    """
+    return _results(project, url, "test", ["--select", *chosen])
+
+
+def _results(project: DbtProject, url: str, command: str, options: Sequence[str]) -> list[Node]:
+    with project.target(command) as target:
+        code = _run(
+            [*project.command(command, target=target), *options],
+            project.environment(connection_variables(url)),
+        )
         file = target / "run_results.json"
         if not file.exists():
             raise PermanentError(
-                f"dbt ended with code {code} before it had built a model. What it said is under "
-                "this step's output."
+                f"dbt ended with code {code} before `dbt {command}` had done anything. What it said"
+                " is under this step's output."
             )
         results: list[Node] = json.loads(file.read_bytes())["results"]
         return results

@@ -5,10 +5,12 @@ share (ticks.py); a schedule of the full sync, which only people launch.
 """
 
 import dagster as dg
+import psycopg
 
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.defs.crm_objects import object_assets
 from crm_pipeline.defs.names import (
+    CHECK_MODELS,
     CHECK_TABLES,
     DIFFERENTIAL_SYNC,
     FULL_SYNC,
@@ -20,11 +22,14 @@ from crm_pipeline.defs.names import (
 from crm_pipeline.defs.partitions import window_key
 from crm_pipeline.defs.resources import CrmResource
 from crm_pipeline.defs.ticks import look_around, switched_off, unfinished_run
+from crm_pipeline.errors import CrmPipelineError
+from crm_pipeline.events.models_state import models_built_at
 
 DIFFERENTIAL_SCHEDULE = "differential_schedule"
 _DAILY_REFERENCE = "20 3 * * *"
 _DAILY_RECONCILE = "15 4 * * *"
 _DAILY_CHECKS = "40 5 * * *"
+_HOURLY_MODELS = "40 * * * *"
 # Scores age by the day, also of people about whom nothing is new.
 _DAILY_MARKETING = "10 0 * * *"
 _Answer = dg.RunRequest | dg.SkipReason
@@ -43,6 +48,7 @@ def build_schedules(settings: Settings) -> dg.Definitions:
         schedules.append(_daily(CHECK_TABLES, _DAILY_CHECKS))
     if settings.marketing.enabled:
         schedules.append(_daily(MARKETING, _DAILY_MARKETING))
+        schedules.append(_check_models(settings))
     return dg.Definitions(schedules=schedules)
 
 
@@ -125,3 +131,38 @@ def _daily(job: str, cron_schedule: str) -> dg.ScheduleDefinition:
         return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
     return daily
+
+
+def _check_models(settings: Settings) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=f"{CHECK_MODELS}_schedule",
+        job_name=CHECK_MODELS,
+        cron_schedule=_HOURLY_MODELS,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Tests the marketing models once an hour, if they were built since.",
+    )
+    def check_models_schedule(context: dg.ScheduleEvaluationContext, crm: CrmResource) -> _Answer:
+        """One run an hour, where there is something new to test.
+
+        | what a tick finds | answer |
+        |---|---|
+        | syncs disabled, a full sync or the tests before at work, warehouse down | skip |
+        | models that were not built since they were last tested by this job | skip |
+        | none of these | one run |
+        """
+        if reason := switched_off(crm):
+            return dg.SkipReason(reason)
+        for other in (FULL_SYNC, CHECK_MODELS):
+            if run := unfinished_run(context.instance, other):
+                return dg.SkipReason(f"{other} is not over yet (run {run.run_id}).")
+        try:
+            built_at = models_built_at(crm.warehouse(), settings.marketing.target_schema)
+        except (CrmPipelineError, psycopg.Error) as error:
+            return dg.SkipReason(str(error))
+        tested = context.instance.get_run_records(dg.RunsFilter(job_name=CHECK_MODELS), limit=1)
+        if built_at is None or (tested and tested[0].create_timestamp > built_at):
+            return dg.SkipReason("The models were not built since they were last tested.")
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    return check_models_schedule

@@ -6,6 +6,8 @@ have seen as a snapshot (dbt_marketing/macros/what_has_changed.sql); here it is 
 Belongs here: that question. Does not belong here: building models (defs/marketing_models.py).
 """
 
+from datetime import datetime
+
 from psycopg import sql
 
 from crm_pipeline.warehouse.connection import Warehouse
@@ -31,3 +33,13 @@ def newest_event_not_built(warehouse: Warehouse, marts_schema: str) -> str | Non
         seen = sql.SQL("{}::pg_snapshot").format(sql.Literal(row[0] if row else _NOTHING_SEEN))
         newest = connection.execute(sql.SQL(_NEWEST).format(seen=seen)).fetchone()
     return None if newest is None or newest[0] is None else str(newest[0])
+
+
+def models_built_at(warehouse: Warehouse, marts_schema: str) -> datetime | None:
+    """When the last model was built; None before the first."""
+    memory = sql.Identifier(f"{marts_schema}_staging", "build_progress")
+    with warehouse.connect() as connection:
+        if not is_relation(connection, memory):
+            return None
+        row = connection.execute(sql.SQL("SELECT max(built_at) FROM {}").format(memory)).fetchone()
+    return row[0] if row else None

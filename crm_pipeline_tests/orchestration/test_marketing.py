@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,13 @@ import pytest
 
 from crm_pipeline.config.load import load_settings
 from crm_pipeline.config.settings import Settings
-from crm_pipeline.defs import marketing_models
 from crm_pipeline.defs.dbt_project import (
     DbtProject,
     connection_variables,
     find_project,
     project_variables,
 )
-from crm_pipeline.defs.marketing_models import are_tests_due, asset_keys
+from crm_pipeline.defs.marketing_models import asset_keys
 from crm_pipeline.defs.resources import CrmResource
 from crm_pipeline_tests.house import House
 from crm_pipeline_tests.orchestration.conftest import OBJECTS, Dagster
@@ -93,8 +91,14 @@ def test_models_follow_the_tables_and_only_when_rows_have_changed(
     changed = dagster.run("differential_sync", partition=dagster.window())
     assert changed.success
     assert "marketing/dim_people" in _built(changed)
-    # The full sync has tested them just now.
+    # The tests cost as much as the build, and have a job of their own.
     assert not changed.get_asset_check_evaluations()
+    tested = dagster.run("check_models")
+    assert tested.success
+    assert not _built(tested)
+    assert {c.check_name for c in tested.get_asset_check_evaluations()} == {
+        name for key, name in checks if key.path[0].startswith("marketing")
+    }
     assert house.query("SELECT last_name FROM marketing.dim_people WHERE email = 'n@example.com'")
 
     house.org.forbid_object("Account")
@@ -104,34 +108,6 @@ def test_models_follow_the_tables_and_only_when_rows_have_changed(
     assert not _built(failed)
     assert _owed(dagster) == f"after {failed.run_id}"
     assert dagster.run("marketing").success
-
-
-def test_models_are_tested_once_an_hour_and_while_a_test_fails(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = (dg.AssetCheckKey(dg.AssetKey("mart"), name) for name in ("one", "two"))
-
-    def tell(check: dg.AssetCheckKey, *, passed: bool) -> None:
-        @dg.asset_check(asset=check.asset_key, name=check.name)
-        def told() -> dg.AssetCheckResult:
-            return dg.AssetCheckResult(passed=passed)
-
-        location = dg.Definitions(
-            asset_checks=[told],
-            jobs=[dg.define_asset_job("tell", selection=dg.AssetSelection.checks(check))],
-        )
-        location.resolve_job_def("tell").execute_in_process(instance=instance)
-
-    assert are_tests_due(instance, [first])
-    tell(first, passed=True)
-    assert not are_tests_due(instance, [first])
-    assert are_tests_due(instance, [first, second])
-    tell(second, passed=False)
-    assert are_tests_due(instance, [first, second])
-    tell(second, passed=True)
-    assert not are_tests_due(instance, [first, second])
-    monkeypatch.setattr(marketing_models, "TESTED_AT_LEAST_EVERY", timedelta(0))
-    assert are_tests_due(instance, [first, second])
 
 
 def test_models_are_built_every_day_for_scores_age(house: House, dagster: Dagster) -> None:
