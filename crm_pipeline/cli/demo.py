@@ -247,6 +247,8 @@ def _point_out(stage: Stage, story: Story, address: str) -> None:
         f"  {address}/jobs               full_sync: Materialize all, or its arrow\n"
         f"  {address}/automation         differential_schedule: on, every hour\n"
         f"  {address}/jobs/load_events   files of marketing events, loaded as they come\n"
+        f"  {address}/jobs/write_back    opt-outs, scores, visits and touches, on their way back\n"
+        f"  {address}/jobs/actions       strangers who send a form become leads\n"
         f"  {address}/assets             one asset per table; press Materialize to read changes\n"
         f"  {_near(home / 'crm_sync.yaml')}   the settings; the UI follows when you save them\n"
         "Query the tables:\n"

@@ -36,6 +36,7 @@ _VISITS = (
 )
 _PAGES = ("", "pricing", "product", "docs", "blog/why-crm", "blog/consent", "careers", "contact")
 _CAMPAIGNS = ("Spring launch", "Product news", "Customer stories", "Invitation")
+_LAST_NAMES = ("Adler", "Brandt", "Cruz", "Duarte", "Eriksen", "Fontaine", "Grieg", "Haas")
 _SENDGRID = {
     EventKind.EMAIL_DELIVERED: "delivered",
     EventKind.EMAIL_OPENED: "open",
@@ -101,6 +102,8 @@ def write_round(
 ) -> tuple[Path, ...]:
     """A handful of events that happen now: visits as JSON lines, and mails as the service tells.
 
+    Every other time a stranger sends a form, and becomes a lead by the rule of the demo's settings.
+
     Returns:
         The files.
     """
@@ -111,12 +114,14 @@ def write_round(
         _event(chance, reader, EventKind.PAGE_VISITED, now, f"live-{name}-{next(ids)}")
         for reader in chance.sample(people, min(len(people), 6))
     ]
+    if number % 2 == 0:
+        visits.append(_stranger(chance, now, f"live-{name}-{next(ids)}", name))
     written = [_write(folder / "live" / f"site-{name}.jsonl", _lines(visits))]
     if number % 3 == 0:
         kinds = (EventKind.EMAIL_OPENED, EventKind.EMAIL_CLICKED, EventKind.EMAIL_UNSUBSCRIBED)
         mails = [
             _event(
-                chance, reader, chance.choices(kinds, (70, 28, 2))[0], now, f"{name}-{next(ids)}"
+                chance, reader, chance.choices(kinds, (50, 35, 15))[0], now, f"{name}-{next(ids)}"
             )
             for reader in chance.sample(people, min(len(people), 3))
         ]
@@ -190,6 +195,16 @@ def _event(
         "source": source,
         "url": f"https://www.example.com/{chance.choice(_PAGES)}" if has_url else None,
     }
+
+
+def _stranger(chance: random.Random, moment: datetime, event_id: str, name: str) -> Event:
+    """Somebody whom the org does not know yet, and who asks for a demo."""
+    last_name = chance.choice(_LAST_NAMES)
+    reader = Reader("", f"{last_name.lower()}.{name}@visitors.example")
+    event = _event(chance, reader, EventKind.FORM_SUBMITTED, moment, event_id)
+    company = f"{last_name} & Daughters"
+    properties = {"form": "demo", "last_name": last_name, "company": company}
+    return {**event, "properties": properties}
 
 
 def _sendgrid(event: Event) -> dict[str, object]:

@@ -125,14 +125,14 @@ write_backs:
 actions:
   # If a rule asks for more than this at one look, you must let it go.
   most_at_once: 1000
-  # rules:
-  #   form_lead:
-  #     when: {{event: form_submitted}}
-  #     do: {{create: Lead}}
-  #     fields:
-  #       LastName: {{from: properties.last_name, otherwise: Unknown}}
-  #       Company: {{from: properties.company, otherwise: "[not given]"}}
-  #       Email: {{from: email}}
+{example}rules:
+{example}  form_lead:
+{example}    when: {{event: form_submitted}}
+{example}    do: {{create: Lead}}
+{example}    fields:
+{example}      LastName: {{from: properties.last_name, otherwise: Unknown}}
+{example}      Company: {{from: properties.company, otherwise: "[not given]"}}
+{example}      Email: {{from: email}}
 
 retention:
   # Days for which finished runs are kept in Dagster, and rows in the ledger.

@@ -27,6 +27,7 @@ class Side(StrEnum):
     EVENT = "event"
     CONSENT = "consent"
     SCORE = "score"
+    ACTION = "action"
     WRITE_BACK = "write-back"
 
 
@@ -95,6 +96,14 @@ SELECT o.ended_at, 'write-back',
        'write-back ' || o.write_id
 FROM crm_sync.outbox o WHERE o.ended_at IS NOT NULL AND {hers}
 """
+_ACTIONS = """
+SELECT a.requested_at AS at, 'action' AS side,
+       concat_ws(': ', format('%%s asks for %%s of a %%s', a.requested_by, a.kind, a.object_name),
+                 CASE WHEN a.state <> 'enqueued' THEN a.state END, a.reason) AS says,
+       'action ' || a.action_id AS evidence
+FROM crm_sync.action a
+WHERE a.match_email = ANY(%(addresses)s) OR a.record_id = ANY(%(ids)s) OR a.matches && %(ids)s
+"""
 _HERS = "(o.record_id = ANY(%(ids)s) OR o.written_id = ANY(%(ids)s))"
 _VERSIONS = """
 SELECT v.valid_from AS at, 'crm' AS side,
@@ -121,6 +130,7 @@ def timeline(connection: psycopg.Connection, person: Person, tables: Tables) -> 
     with connection.cursor(row_factory=class_row(Entry)) as cursor:
         found += cursor.execute(_EVENTS, facts).fetchall()
         found += cursor.execute(_CONSENT, facts).fetchall()
+        found += cursor.execute(_ACTIONS, facts).fetchall()
         found += cursor.execute(_WRITES.replace("{hers}", _HERS).encode(), facts).fetchall()
         changes = sql.Identifier(tables.marts, "fct_lead_score_changes")
         if is_relation(connection, changes):

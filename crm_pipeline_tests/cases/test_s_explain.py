@@ -24,6 +24,10 @@ def test_a_passport_tells_what_was_read_said_and_written_and_what_proves_it(
     writing.execute(UNSUBSCRIBED)
     wish(writing, update(lead, Lane.CONSENT, HasOptedOutOfEmail=True))
     wish(writing, update(lead, Nowhere__c="x"))
+    writing.execute(
+        "INSERT INTO crm_sync.action (action_id, kind, object_name, match_email, requested_by)"
+        " VALUES ('a-1', 'update', 'Lead', 'l0@example.com', 'a form')"
+    )
     drain(writing)
     writing.org.update("Lead", lead, {"Company": "Elsewhere"})
     writing.sync()
@@ -35,6 +39,7 @@ def test_a_passport_tells_what_was_read_said_and_written_and_what_proves_it(
     [consent] = [one for one in said if one[0] == "consent"]
     assert consent[1].startswith("unsubscribed, said by marketing, noted 20")
     assert consent[2] == "e-1"
+    assert ("action", "a form asks for update of a Lead: requested", "action a-1") in said
     writes = [one[1] for one in said if one[0] == "write-back"]
     assert writes[:2] == ["a test wants HasOptedOutOfEmail = true", "a test wants Nowhere__c = x"]
     assert "HasOptedOutOfEmail applied" in writes

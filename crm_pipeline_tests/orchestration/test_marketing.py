@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,11 @@ def test_models_follow_the_tables_and_only_when_rows_have_changed(
     assert "marketing/dim_people" in _built(changed)
     # The tests cost as much as the build, and have a job of their own.
     assert not changed.get_asset_check_evaluations()
+    assert isinstance(_tick(dagster), dg.RunRequest)
     tested = dagster.run("check_models")
     assert tested.success
     assert not _built(tested)
+    assert _tick(dagster) == "The models were not built since they were last tested."
     assert {c.check_name for c in tested.get_asset_check_evaluations()} == {
         name for key, name in checks if key.path[0].startswith("marketing")
     }
@@ -115,6 +118,19 @@ def test_models_are_built_every_day_for_scores_age(house: House, dagster: Dagste
     schedule = dagster.location().get_repository_def().get_schedule_def("marketing_schedule")
     assert (schedule.job_name, schedule.cron_schedule) == ("marketing", "10 0 * * *")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+
+
+def _tick(dagster: Dagster) -> dg.RunRequest | str:
+    """What the hourly schedule of the tests answers now."""
+    repository = dagster.location().get_repository_def()
+    with dg.build_schedule_context(
+        instance=dagster.instance,
+        resources={"crm": CrmResource()},
+        repository_def=repository,
+        scheduled_execution_time=datetime.now(UTC),
+    ) as context:
+        data = repository.get_schedule_def("check_models_schedule").evaluate_tick(context)
+    return data.run_requests[0] if data.run_requests else str(data.skip_message)
 
 
 def _owed(dagster: Dagster) -> str | None:
