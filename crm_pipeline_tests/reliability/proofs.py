@@ -8,14 +8,17 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from crm_pipeline_tests.cases.deciding import deciding_house, write_backs
+from crm_pipeline_tests.cases.writing import writing_house
 from crm_pipeline_tests.docs.cases import CASES, named_by_case
+from crm_pipeline_tests.house import House
 from crm_pipeline_tests.reliability.concurrency import (
     crowd_over_one_lease,
     readers_during_full_syncs,
@@ -30,6 +33,11 @@ from crm_pipeline_tests.reliability.seeded_bugs import BUGS, hunt
 from crm_pipeline_tests.reliability.server import proof_server
 from crm_pipeline_tests.reliability.soak import soak
 from crm_pipeline_tests.reliability.victims import victims
+from crm_pipeline_tests.reliability.writes import (
+    PER_LEAD,
+    creates_without_answers,
+    scores_out_of_order,
+)
 
 TESTS = Path(__file__).parents[1]
 READING_CASES = tuple(case for case in CASES if not case.startswith("H"))
@@ -45,6 +53,8 @@ class Size:
         blind: kills at counted requests and messages, over all scenarios.
         lives: sequences of the model test.
         days: of the soak.
+        creates: whose outcome nobody is told.
+        scores: changes out of order.
         opinions: random events of consent, in so many rounds.
     """
 
@@ -62,13 +72,16 @@ class Size:
     kills: int
     pairs: int
     bugs: int
+    creates: int
+    scores: int
     opinions: int
     rounds: int
 
 
-SHORT = Size("short", 120, 60, 60, 30, 1, 2, 100, 8, 3, 50_000, 3, 1, 10, 2_000, 3)
+SHORT = Size("short", 120, 60, 60, 30, 1, 2, 100, 8, 3, 50_000, 3, 1, 10, 1_000, 2_000, 2_000, 3)
 LONG = Size(
-    "long", 1_000, 450, 2_000, 60, 30, 8, 1_000, 32, 20, 1_000_000, 20, 10, len(BUGS), 100_000, 25
+    *("long", 1_000, 450, 2_000, 60, 30, 8, 1_000, 32, 20, 1_000_000, 20, 10, len(BUGS)),
+    *(10_000, 100_000, 100_000, 25),
 )
 
 
@@ -215,6 +228,37 @@ def large(size: Size, seed: int) -> list[Figure]:
     ]
 
 
+def writes(size: Size, seed: int) -> list[Figure]:
+    """M8: creates without answers, and scores out of order."""
+    with _writing(0) as house:
+        made = creates_without_answers(house, creates=size.creates, portion=400, seed=seed)
+    with _writing(size.scores // PER_LEAD) as house:
+        scored = scores_out_of_order(house, portion=2_000, seed=seed)
+    return [
+        Figure(
+            "M8",
+            "creates whose outcome nobody is told, changes of scores out of order",
+            f"{made.wanted:,} creates, {made.unanswered} calls of them without an answer;"
+            f" {scored.wanted:,} changes, {scored.unanswered} calls of them without an answer",
+            "0 duplicates, 0 lost, every final value right, writes <= 1.1 x needed",
+            f"{made.doubled} duplicates, {made.wrong} lost, {scored.wrong} values wrong,"
+            f" {made.writes / made.needed:.2f} x and {scored.writes / scored.needed:.2f} x",
+            made.is_right and scored.is_right,
+        )
+    ]
+
+
+@contextmanager
+def _writing(leads: int) -> Iterator[House]:
+    with (
+        proof_server() as server,
+        tempfile.TemporaryDirectory(prefix="writes-") as folder,
+        pytest.MonkeyPatch.context() as environment,
+        writing_house(server.url(server.copy()), Path(folder), environment, leads=leads) as house,
+    ):
+        yield house
+
+
 def opinions(size: Size, seed: int) -> list[Figure]:
     """M9: opt-outs, bounces and edits on both sides, over models that dbt builds."""
     with (
@@ -325,6 +369,7 @@ PROOFS: dict[str, Callable[[Size, int], list[Figure]]] = {
     "M2 second half": crashes(1),
     "M15": bugs,
     "M6": large,
+    "M8": writes,
     "M9": opinions,
     "M3 pairs": pairs,
     "M5": crowds,
