@@ -160,7 +160,7 @@ def _load_events(stage: Stage, story: Story) -> None:
 def _follow(tick: schedule_tick.MissedTick, supervisor: Supervisor) -> tuple[str, bool]:
     waits: Callable[..., None] = supervisor.wait_until
     run_id = tick.run_id(partial(waits, what="The schedule's tick"))
-    return run_id, tick.await_run(run_id, partial(waits, what="The differential", seconds=300.0))
+    return run_id, tick.await_run(run_id, partial(waits, what="The differential", seconds=900.0))
 
 
 def _prove(stage: Stage, story: Story) -> None:
