@@ -238,6 +238,7 @@ def test_renamed_tables_and_columns_are_told_to_dbt(tmp_path: Path) -> None:
     told = project_variables(_settings(tmp_path, objects, reference_data=False))
     assert told == {
         "crm_schema": "salesforce",
+        "consent_is_read": True,
         "audiences": ["{}"],
         "crm_objects": {
             "lead": {
