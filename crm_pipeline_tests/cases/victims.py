@@ -66,14 +66,11 @@ def _called(
 
 
 def sync(name: str, mode: SyncMode, death: Death | None = None) -> int:
-    """A sync that dies after some of its pages, if it has so many; returns the records read.
-
-    An interrupt is sent with each further page: Python drops one that meets a finalizer.
-    """
+    """A sync that dies after some of its pages, if it has so many; returns the records read."""
     pages = count(1)  # two threads report; each page has a number of its own
 
     def report(_: Progress) -> None:
-        if death is not None and next(pages) >= death.after_pages:
+        if death is not None and next(pages) == death.after_pages:
             os.kill(os.getpid(), death.by)
 
     with Installation.from_environment().engine() as engine:
