@@ -31,6 +31,8 @@ from crm_pipeline.warehouse.schema import TableShape
 Report = Callable[[Progress], None]
 PATIENCE_SECONDS = 10.0
 """How long an interrupted sync waits for the pages that its threads are at."""
+WAKE_SECONDS = 0.1
+"""How long we sleep at a time: a signal that comes just before we fall asleep does not wake us."""
 READS_PER_SYNC = 3
 """How often a read is begun anew when the CRM forgot it or its count does not add up."""
 
@@ -311,6 +313,8 @@ def _side_by_side(pages: _SharedPages, drain: Callable[[], None], streams: int, 
         futures.append(future)
     try:
         with pages.stopped_by_errors():
+            while wait(futures, timeout=WAKE_SECONDS).not_done:
+                continue
             for future in futures:
                 future.result()
     except Exception:

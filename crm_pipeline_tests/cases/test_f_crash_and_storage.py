@@ -51,6 +51,7 @@ from crm_pipeline_tests.cases.victims import (
     die_in,
     in_own_process,
     peak_kilobytes_of_sync,
+    sync_whose_main_thread_sleeps_on,
     sync_without_files,
 )
 from crm_pipeline_tests.house import House
@@ -399,6 +400,17 @@ def test_f8_after_many_kills_one_good_sync_leaves_nothing_over(
     house.sync_once("Lead")
     assert left_over(house) == (0, 0, 0, 0, 0)
     house.assert_in_step()
+
+
+def test_f8_an_interrupt_stops_a_sync_even_if_it_wakes_nobody(paged: House) -> None:
+    """Otherwise the sync of days that somebody wants to stop goes on to its last page."""
+    house = paged
+    house.served.server.settings.bulk_page_records = 5
+    new_leads(house, 5 * 200)
+    code, _ = in_own_process(sync_whose_main_thread_sleeps_on, "Lead", SyncMode.FULL, 2)
+    assert code == 1
+    [(landed,)] = house.query("SELECT count(*) FROM crm_sync.checkpoint")
+    assert 2 <= landed < 100
 
 
 def left_over(house: House) -> tuple[int, ...]:

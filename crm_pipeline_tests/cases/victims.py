@@ -78,6 +78,25 @@ def sync(name: str, mode: SyncMode, death: Death | None = None) -> int:
         return engine.sync_object(name, mode=mode, run_id=run_id, report=report).records_read
 
 
+def sync_whose_main_thread_sleeps_on(name: str, mode: SyncMode, after_pages: int) -> int:
+    """A sync that is interrupted while its main thread waits, and is not woken by it.
+
+    It happens by itself now and then: a signal that comes just before the thread falls asleep.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    pages = count(1)
+
+    def report(_: Progress) -> None:
+        if next(pages) == after_pages:
+            # Only this thread takes it, so the main thread is told without being woken.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with Installation.from_environment().engine() as engine:
+        run_id = f"victim {os.getpid()}"
+        return engine.sync_object(name, mode=mode, run_id=run_id, report=report).records_read
+
+
 def sync_without_files(name: str, mode: SyncMode) -> int:
     """A sync by a process in which every write to a file fails."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
