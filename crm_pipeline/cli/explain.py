@@ -14,7 +14,7 @@ from crm_pipeline.cli.console import print_json, stdout, table_of
 from crm_pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from crm_pipeline.sync.explain import Passport
+    from crm_pipeline.warehouse.passport import Passport
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ Belongs here: the statements. Does not belong here: who the person is (erasure.p
 passport is shown (cli/explain.py).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -67,7 +67,7 @@ SELECT e.occurred_at AS at, 'event' AS side,
                  e.url) AS says,
        'event ' || e.event_id AS evidence
 FROM events.marketing_events e
-WHERE e.email = %(address)s OR e.crm_id = ANY(%(ids)s)
+WHERE e.email = ANY(%(addresses)s) OR e.crm_id = ANY(%(ids)s)
 """
 _CONSENT = """
 SELECT l.occurred_at AS at, 'consent' AS side,
@@ -84,17 +84,18 @@ SELECT c.scored_at AS at, 'score' AS side,
        'person ' || c.person_id AS evidence
 FROM {} c WHERE c.person_id = ANY(%(people)s::uuid[])
 """
-_WRITES = """
+_HERS = "(o.record_id = ANY(%(ids)s) OR o.written_id = ANY(%(ids)s))"
+_WRITES = f"""
 SELECT o.enqueued_at AS at, 'write-back' AS side,
        format('%%s wants %%s', o.origin, coalesce(
-           o.field || ' = ' || (o.value #>> '{}'), 'a new ' || o.object_name)) AS says,
+           o.field || ' = ' || (o.value #>> '{{}}'), 'a new ' || o.object_name)) AS says,
        'write-back ' || o.write_id AS evidence
-FROM crm_sync.outbox o WHERE {hers}
+FROM crm_sync.outbox o WHERE {_HERS}
 UNION ALL
 SELECT o.ended_at, 'write-back',
        concat_ws(': ', coalesce(o.field, o.object_name) || ' ' || o.state, o.reason),
        'write-back ' || o.write_id
-FROM crm_sync.outbox o WHERE o.ended_at IS NOT NULL AND {hers}
+FROM crm_sync.outbox o WHERE o.ended_at IS NOT NULL AND {_HERS}
 """
 _ACTIONS = """
 SELECT a.requested_at AS at, 'action' AS side,
@@ -104,7 +105,6 @@ SELECT a.requested_at AS at, 'action' AS side,
 FROM crm_sync.action a
 WHERE a.match_email = ANY(%(addresses)s) OR a.record_id = ANY(%(ids)s) OR a.matches && %(ids)s
 """
-_HERS = "(o.record_id = ANY(%(ids)s) OR o.written_id = ANY(%(ids)s))"
 _VERSIONS = """
 SELECT v.valid_from AS at, 'crm' AS side,
        CASE WHEN v.changed IS NULL OR v.changed = '{}'
@@ -123,34 +123,26 @@ _SCORE_NOW = "SELECT * FROM {} WHERE person_id = ANY(%(people)s::uuid[])"
 _ADDRESSES = "SELECT DISTINCT email FROM {} WHERE person_id = ANY(%(people)s::uuid[])"
 
 
-def timeline(connection: psycopg.Connection, person: Person, tables: Tables) -> tuple[Entry, ...]:
-    """Everything that is known, oldest first."""
-    facts = _facts(connection, person, tables)
-    found: list[Entry] = []
-    with connection.cursor(row_factory=class_row(Entry)) as cursor:
-        found += cursor.execute(_EVENTS, facts).fetchall()
-        found += cursor.execute(_CONSENT, facts).fetchall()
-        found += cursor.execute(_ACTIONS, facts).fetchall()
-        found += cursor.execute(_WRITES.replace("{hers}", _HERS).encode(), facts).fetchall()
-        changes = sql.Identifier(tables.marts, "fct_lead_score_changes")
-        if is_relation(connection, changes):
-            found += cursor.execute(sql.SQL(_SCORES).format(changes), facts).fetchall()
-        for where in _records(connection, person, tables):
-            found += cursor.execute(_VERSIONS, where).fetchall()
-    order = list(Side)
-    return tuple(sorted(found, key=lambda e: (e.at, order.index(e.side), e.evidence)))
+@dataclass(frozen=True, slots=True)
+class Passport:
+    """One person.
+
+    Attributes:
+        now: what holds: `records`, `consent`, `scores`; each may be empty.
+        timeline: how it came to be, oldest first.
+    """
+
+    now: Mapping[str, Sequence[Mapping[str, object]]]
+    timeline: tuple[Entry, ...]
 
 
-def standing(
-    connection: psycopg.Connection, person: Person, tables: Tables
-) -> Mapping[str, list[dict[str, object]]]:
-    """What holds now: `records`, `consent` and `scores`; each may be empty."""
+def read_passport(connection: psycopg.Connection, person: Person, tables: Tables) -> Passport:
+    """Everything that is known."""
     facts = _facts(connection, person, tables)
-    found: dict[str, list[dict[str, object]]] = {
-        "records": [
-            {"object": where["object"], "id": where["id"], "is_living": where["is_living"]}
-            for where in _records(connection, person, tables)
-        ]
+    records = tuple(_records(connection, person, tables))
+    shown = ("object", "id", "is_living")
+    now: dict[str, Sequence[Mapping[str, object]]] = {
+        "records": [{name: record[name] for name in shown} for record in records]
     }
     with connection.cursor(row_factory=dict_row) as cursor:
         for name, mart, query in (
@@ -158,12 +150,29 @@ def standing(
             ("scores", "fct_lead_scores", _SCORE_NOW),
         ):
             relation = sql.Identifier(tables.marts, mart)
-            found[name] = (
-                cursor.execute(sql.SQL(query).format(relation), facts).fetchall()
-                if is_relation(connection, relation)
-                else []
-            )
-    return found
+            is_there = is_relation(connection, relation)
+            statement = sql.SQL(query).format(relation)
+            now[name] = cursor.execute(statement, facts).fetchall() if is_there else []
+    return Passport(now, _timeline(connection, facts, records, tables))
+
+
+def _timeline(
+    connection: psycopg.Connection,
+    facts: Mapping[str, object],
+    records: Iterable[Mapping[str, object]],
+    tables: Tables,
+) -> tuple[Entry, ...]:
+    found: list[Entry] = []
+    with connection.cursor(row_factory=class_row(Entry)) as cursor:
+        for query in (_EVENTS, _CONSENT, _ACTIONS, _WRITES):
+            found += cursor.execute(query, facts).fetchall()
+        changes = sql.Identifier(tables.marts, "fct_lead_score_changes")
+        if is_relation(connection, changes):
+            found += cursor.execute(sql.SQL(_SCORES).format(changes), facts).fetchall()
+        for record in records:
+            found += cursor.execute(_VERSIONS, record).fetchall()
+    order = list(Side)
+    return tuple(sorted(found, key=lambda e: (e.at, order.index(e.side), e.evidence)))
 
 
 def _facts(connection: psycopg.Connection, person: Person, tables: Tables) -> Mapping[str, object]:
@@ -175,7 +184,6 @@ def _facts(connection: psycopg.Connection, person: Person, tables: Tables) -> Ma
         addresses |= {row[0] for row in rows if row[0]}
     return {
         **facts,
-        "address": person.address,
         "addresses": sorted(addresses),
         "ids": sorted(person.record_ids),
     }

@@ -464,6 +464,7 @@ def test_the_command_decides_everything_that_is_on(
     assert "See" not in capsys.readouterr().err
 
 
+@pytest.mark.timeout(900)
 def test_scores_that_dbt_calculates_reach_the_crm(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dbt_folder: Path
 ) -> None:

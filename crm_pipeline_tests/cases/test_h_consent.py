@@ -212,6 +212,7 @@ def test_h15_the_same_person_may_opt_in_again_after_another_opt_out(deciding: Ho
     assert deciding.query("SELECT count(*) FROM events.consent_ledger") == [(2,)]
 
 
+@pytest.mark.timeout(900)
 def test_h14_h15_h16_h17_both_sides_of_a_real_warehouse_come_to_one_opinion_and_rest(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dbt_folder: Path
 ) -> None:

@@ -61,6 +61,7 @@ def _built(result: dg.ExecuteInProcessResult) -> set[str]:
     }
 
 
+@pytest.mark.timeout(900)
 def test_models_follow_the_tables_and_only_when_rows_have_changed(
     house: House, dagster: Dagster
 ) -> None:
