@@ -50,17 +50,18 @@ _ANALYST = (
     f"ALTER DEFAULT PRIVILEGES IN SCHEMA {HISTORY_SCHEMA} GRANT SELECT ON TABLES TO analyst",
     'ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}" GRANT SELECT ON TABLES TO analyst',
 )
-# Columns of the contract, and no others: when an event was stored, and in which transaction, is
-# the server's to say.
-_EVENT_WRITER = (
-    f"GRANT USAGE ON SCHEMA {EVENTS_SCHEMA} TO event_writer",
-    f"GRANT INSERT ({', '.join(COLUMNS)}) ON {EVENTS_SCHEMA}.marketing_events TO event_writer",
-)
-# The same for actions: what became of one is not the sender's to say.
-_ACTION_WRITER = (
-    f"GRANT USAGE ON SCHEMA {CONTROL_SCHEMA} TO action_writer",
-    f"GRANT INSERT ({', '.join(REQUEST_COLUMNS)}) ON {CONTROL_SCHEMA}.action TO action_writer",
-)
+# Columns of the contract, and no others: when an event was stored, in which transaction, and what
+# became of an action are not the sender's to say.
+_TOOLS = {
+    "event_writer": (
+        f"GRANT USAGE ON SCHEMA {EVENTS_SCHEMA} TO event_writer",
+        f"GRANT INSERT ({', '.join(COLUMNS)}) ON {EVENTS_SCHEMA}.marketing_events TO event_writer",
+    ),
+    "action_writer": (
+        f"GRANT USAGE ON SCHEMA {CONTROL_SCHEMA} TO action_writer",
+        f"GRANT INSERT ({', '.join(REQUEST_COLUMNS)}) ON {CONTROL_SCHEMA}.action TO action_writer",
+    ),
+}
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -95,8 +96,7 @@ def upgrade(url: str, *, crm_schema: str) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             _let_analysts_in(connection, crm_schema)
-            _let_event_writers_in(connection)
-            _let_action_writers_in(connection)
+            _let_tools_in(connection)
     except CommandError as error:
         raise ConfigurationError(
             f"The warehouse's schema {CONTROL_SCHEMA} was made by a newer version of CRM "
@@ -132,15 +132,10 @@ def _let_analysts_in(connection: Connection, crm_schema: str) -> None:
         savepoint.rollback()
 
 
-def _let_event_writers_in(connection: Connection) -> None:
-    """Let tools insert events, where the operator has made the role `event_writer` for them."""
-    if connection.execute(text("SELECT to_regrole('event_writer')")).scalar() is not None:
-        for statement in _EVENT_WRITER:
-            connection.execute(text(statement))
-
-
-def _let_action_writers_in(connection: Connection) -> None:
-    """Let tools ask for actions, where the operator has made the role `action_writer` for them."""
-    if connection.execute(text("SELECT to_regrole('action_writer')")).scalar() is not None:
-        for statement in _ACTION_WRITER:
-            connection.execute(text(statement))
+def _let_tools_in(connection: Connection) -> None:
+    """Give each tool's role what it may insert, where the operator has made the role."""
+    for role, statements in _TOOLS.items():
+        is_made = text("SELECT to_regrole(:role)"), {"role": role}
+        if connection.execute(*is_made).scalar() is not None:
+            for statement in statements:
+                connection.execute(text(statement))

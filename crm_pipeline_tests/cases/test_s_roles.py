@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.pool import NullPool
 
@@ -20,8 +21,7 @@ from crm_pipeline.sandbox.salesforce.running import running
 from crm_pipeline.sync.reference import sync_reference_dataset
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.migrate import migrate
-from crm_pipeline.warehouse.upgrade import _let_action_writers_in as let_action_writers_in
-from crm_pipeline.warehouse.upgrade import _let_event_writers_in as let_event_writers_in
+from crm_pipeline.warehouse.upgrade import _let_tools_in as let_tools_in
 from crm_pipeline.warehouse.upgrade import sqlalchemy_url
 from crm_pipeline_tests.house import House
 
@@ -204,21 +204,41 @@ def test_s11_a_person_asks_the_time_machine_with_her_own_rights(house: House, sp
     ]
 
 
+@contextmanager
+def as_tool(url: str, role: str, *, is_made_before: bool) -> Iterator[Connection]:
+    """A tool's session; the role belongs to the server, so its transaction ends in nothing.
+
+    Args:
+        url: a warehouse.
+        role: of the tool, made as the page says.
+        is_made_before: the migration finds it and lets it in; else the page's grants do.
+    """
+    make, *grants = statements_of(role).strip().split("\n")
+    engine = create_engine(sqlalchemy_url(url), poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(make)
+        if is_made_before:
+            let_tools_in(connection)
+        else:
+            for grant in grants:
+                connection.exec_driver_sql(grant)
+        connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
+        yield connection
+        connection.rollback()
+
+
+def refuse(connection: Connection, statement: str) -> None:
+    savepoint = connection.begin_nested()
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        connection.exec_driver_sql(statement)
+    savepoint.rollback()
+
+
 @pytest.mark.parametrize("is_made_before", [True, False])
 def test_s11_tools_insert_events_and_do_nothing_else(
     database_url: str, *, is_made_before: bool
 ) -> None:
-    """The role belongs to the whole server, so it is made in a transaction that ends in nothing."""
-    make, *grants = statements_of("event_writer").strip().split("\n")
-    engine = create_engine(sqlalchemy_url(database_url), poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql(make)
-        if is_made_before:
-            let_event_writers_in(connection)
-        else:
-            for grant in grants:
-                connection.exec_driver_sql(grant)
-        connection.exec_driver_sql("SET LOCAL ROLE event_writer")
+    with as_tool(database_url, "event_writer", is_made_before=is_made_before) as connection:
         connection.exec_driver_sql(
             "INSERT INTO events.marketing_events (event_id, occurred_at, kind, email)"
             " VALUES ('1', now(), 'email_unsubscribed', ' Ada@Example.org ')"
@@ -233,32 +253,19 @@ def test_s11_tools_insert_events_and_do_nothing_else(
             "SELECT * FROM history.version",
             "SELECT * FROM crm_sync.sync_status",
         ):
-            savepoint = connection.begin_nested()
-            with pytest.raises(ProgrammingError, match="permission denied"):
-                connection.exec_driver_sql(statement)
-            savepoint.rollback()
+            refuse(connection, statement)
         connection.exec_driver_sql("RESET ROLE")
         noted = connection.exec_driver_sql(
             "SELECT email, status, evidence FROM events.consent_ledger"
         )
         assert noted.fetchall() == [("ada@example.org", "unsubscribed", "1")]
-        connection.rollback()
 
 
 @pytest.mark.parametrize("is_made_before", [True, False])
 def test_s11_tools_ask_for_actions_and_do_nothing_else(
     database_url: str, *, is_made_before: bool
 ) -> None:
-    make, *grants = statements_of("action_writer").strip().split("\n")
-    engine = create_engine(sqlalchemy_url(database_url), poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql(make)
-        if is_made_before:
-            let_action_writers_in(connection)
-        else:
-            for grant in grants:
-                connection.exec_driver_sql(grant)
-        connection.exec_driver_sql("SET LOCAL ROLE action_writer")
+    with as_tool(database_url, "action_writer", is_made_before=is_made_before) as connection:
         connection.exec_driver_sql(
             "INSERT INTO crm_sync.action (action_id, kind, object_name, match_email, fields)"
             """ VALUES ('1', 'create', 'Lead', ' Ada@Example.org ', '{"LastName": "A"}')"""
@@ -274,16 +281,12 @@ def test_s11_tools_ask_for_actions_and_do_nothing_else(
             "SELECT * FROM crm_sync.outbox",
             "SELECT * FROM events.marketing_events",
         ):
-            savepoint = connection.begin_nested()
-            with pytest.raises(ProgrammingError, match="permission denied"):
-                connection.exec_driver_sql(statement)
-            savepoint.rollback()
+            refuse(connection, statement)
         connection.exec_driver_sql("RESET ROLE")
         noted = connection.exec_driver_sql(
             "SELECT match_email, state, requested_by FROM crm_sync.action"
         )
         assert noted.fetchall() == [("ada@example.org", "requested", "action_writer")]
-        connection.rollback()
 
 
 def test_s11_a_person_has_a_timeout_and_a_search_path_of_her_own(split: Split) -> None:
