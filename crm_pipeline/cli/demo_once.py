@@ -93,14 +93,7 @@ def run_once(supervisor: Supervisor, stage: Stage, story: Story) -> None:
 def _write_back(stage: Stage, story: Story) -> None:
     """Run the Dagster job write_back here, and ask the org whether it holds what was written."""
     installation = stage.installation
-    report = run_job(
-        installation,
-        "write_back",
-        lambda _: ({}, {}),
-        console=console_on_a_copy(),
-        expected_objects=(),
-    )
-    report.require_success()
+    _run(stage, "write_back")
     warehouse = installation.warehouse()
     balance = outbox_desk.read_balance(warehouse)
     story.tell("Write-backs: the Dagster job write_back found what differs and sent it.")
@@ -108,6 +101,19 @@ def _write_back(stage: Stage, story: Story) -> None:
     if not any(row["applied"] for row in balance):
         raise PermanentError("The demo wrote nothing to the org.")
     _show_written(stage, story, warehouse)
+
+
+def _run(stage: Stage, job: str) -> str:
+    """Run a Dagster job here that asks nothing; returns the run's id."""
+    report = run_job(
+        stage.installation,
+        job,
+        lambda _: ({}, {}),
+        console=console_on_a_copy(),
+        expected_objects=(),
+    )
+    report.require_success()
+    return report.run_id
 
 
 def _show_written(stage: Stage, story: Story, warehouse: Warehouse) -> None:
@@ -133,20 +139,13 @@ def _load_events(stage: Stage, story: Story) -> None:
     """Run the Dagster job load_events here, and tell what it loaded."""
     write_past_events(stage, story)
     installation = stage.installation
-    report = run_job(
-        installation,
-        "load_events",
-        lambda _: ({}, {}),
-        console=console_on_a_copy(),
-        expected_objects=(),
-    )
-    report.require_success()
+    run_id = _run(stage, "load_events")
     with installation.warehouse().connect() as connection:
         row = connection.execute(
             "SELECT count(*), coalesce(sum(loaded), 0), coalesce(sum(rejected), 0),"
             " (SELECT count(*) FROM events.consent_ledger)"
             " FROM events.event_file WHERE run_id = %s",
-            [report.run_id],
+            [run_id],
         ).fetchone()
     files, loaded, rejected, consent = row or (0, 0, 0, 0)
     story.tell(

@@ -4,6 +4,8 @@ Belongs here: cron lines and what a tick decides. Does not belong here: reasons 
 share (ticks.py); a schedule of the full sync, which only people launch.
 """
 
+from collections.abc import Callable
+
 import dagster as dg
 import psycopg
 
@@ -32,7 +34,10 @@ _DAILY_CHECKS = "40 5 * * *"
 _HOURLY_MODELS = "40 * * * *"
 # Scores age by the day, also of people about whom nothing is new.
 _DAILY_MARKETING = "10 0 * * *"
+_ONCE_A_DAY = "Launches {job} once a day, unless a full sync is at work."
+_ONCE_AN_HOUR = "Launches {job} once an hour, if the models were built since it last ran."
 _Answer = dg.RunRequest | dg.SkipReason
+_Reason = Callable[[dg.DagsterInstance, CrmResource], str | None]
 
 
 def build_schedules(settings: Settings) -> dg.Definitions:
@@ -43,12 +48,14 @@ def build_schedules(settings: Settings) -> dg.Definitions:
         _whole(settings, REFRESH, settings.refresh.cron_schedule),
     ]
     if settings.reference_data:
-        schedules.append(_daily(REFERENCE_DATA, _DAILY_REFERENCE))
+        schedules.append(_by_the_clock(REFERENCE_DATA, _DAILY_REFERENCE))
     if object_assets(settings):
-        schedules.append(_daily(CHECK_TABLES, _DAILY_CHECKS))
+        schedules.append(_by_the_clock(CHECK_TABLES, _DAILY_CHECKS))
     if settings.marketing.enabled:
-        schedules.append(_daily(MARKETING, _DAILY_MARKETING))
-        schedules.append(_check_models(settings))
+        schedules.append(_by_the_clock(MARKETING, _DAILY_MARKETING))
+        schedules.append(
+            _by_the_clock(CHECK_MODELS, _HOURLY_MODELS, _ONCE_AN_HOUR, _tested_already)
+        )
     return dg.Definitions(schedules=schedules)
 
 
@@ -111,58 +118,47 @@ def _whole(settings: Settings, job: str, cron_schedule: str) -> dg.ScheduleDefin
     return whole
 
 
-def _daily(job: str, cron_schedule: str) -> dg.ScheduleDefinition:
+def _by_the_clock(
+    job: str, cron_schedule: str, description: str = _ONCE_A_DAY, reason: _Reason | None = None
+) -> dg.ScheduleDefinition:
+    """A job that stays out of the way of a full sync.
+
+    Args:
+        job: its name.
+        cron_schedule: once a day, for most of them.
+        description: of the schedule.
+        reason: why this very job need not run now.
+    """
+
     @dg.schedule(
         name=f"{job}_schedule",
         job_name=job,
         cron_schedule=cron_schedule,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Launches {job} once a day, unless a full sync is at work.",
+        description=description.format(job=job),
     )
-    def daily(context: dg.ScheduleEvaluationContext, crm: CrmResource) -> _Answer:
-        """One run a day; none while syncs are disabled, a full sync works, or one still waits."""
-        reason = switched_off(crm)
-        if reason is not None:
-            return dg.SkipReason(reason)
+    def tick(context: dg.ScheduleEvaluationContext, crm: CrmResource) -> _Answer:
+        """One run; none while syncs are disabled, a full sync works, or one still waits."""
+        if off := switched_off(crm):
+            return dg.SkipReason(off)
         for other in (FULL_SYNC, job):
             if run := unfinished_run(context.instance, other):
                 return dg.SkipReason(f"{other} is not over yet (run {run.run_id}).")
+        if reason is not None and (unneeded := reason(context.instance, crm)):
+            return dg.SkipReason(unneeded)
         return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
-    return daily
+    return tick
 
 
-def _check_models(settings: Settings) -> dg.ScheduleDefinition:
-    @dg.schedule(
-        name=f"{CHECK_MODELS}_schedule",
-        job_name=CHECK_MODELS,
-        cron_schedule=_HOURLY_MODELS,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Tests the marketing models once an hour, if they were built since.",
-    )
-    def check_models_schedule(context: dg.ScheduleEvaluationContext, crm: CrmResource) -> _Answer:
-        """One run an hour, where there is something new to test.
-
-        | what a tick finds | answer |
-        |---|---|
-        | syncs disabled, a full sync or the tests before at work, warehouse down | skip |
-        | models that were not built since they were last tested by this job | skip |
-        | none of these | one run |
-        """
-        if reason := switched_off(crm):
-            return dg.SkipReason(reason)
-        for other in (FULL_SYNC, CHECK_MODELS):
-            if run := unfinished_run(context.instance, other):
-                return dg.SkipReason(f"{other} is not over yet (run {run.run_id}).")
-        try:
-            built_at = models_built_at(crm.warehouse(), settings.marketing.target_schema)
-        except (CrmPipelineError, psycopg.Error) as error:
-            return dg.SkipReason(str(error))
-        tested = context.instance.get_run_records(dg.RunsFilter(job_name=CHECK_MODELS), limit=1)
-        if built_at is None or (tested and tested[0].create_timestamp > built_at):
-            return dg.SkipReason("The models were not built since they were last tested.")
-        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
-
-    return check_models_schedule
+def _tested_already(instance: dg.DagsterInstance, crm: CrmResource) -> str | None:
+    """Why the models need no test: they were not built since the last one."""
+    try:
+        built_at = models_built_at(crm.warehouse(), crm.settings().marketing.target_schema)
+    except (CrmPipelineError, psycopg.Error) as error:
+        return str(error)
+    tested = instance.get_run_records(dg.RunsFilter(job_name=CHECK_MODELS), limit=1)
+    if built_at is None or (tested and tested[0].create_timestamp > built_at):
+        return "The models were not built since they were last tested."
+    return None

@@ -28,6 +28,7 @@ UNFINISHED = (
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
+_SWITCHED_OFF = "Syncs are disabled (`syncs_enabled: false` in the settings file)."
 _OBJECT_MODES = (SyncMode.FULL, SyncMode.DIFFERENTIAL, SyncMode.RECONCILE, SyncMode.REFRESH)
 
 
@@ -117,17 +118,25 @@ def switched_off(crm: CrmResource) -> str | None:
         enabled = crm.are_syncs_enabled()
     except CrmPipelineError as error:
         return str(error)
-    return None if enabled else "Syncs are disabled (`syncs_enabled: false` in the settings file)."
+    return None if enabled else _SWITCHED_OFF
 
 
 def reason_not_to_write(crm: CrmResource, instance: dg.DagsterInstance, job: str) -> str | None:
     """Why a job that writes to the CRM may not start now; None when nothing stands in its way."""
-    if off := switched_off(crm):
-        return off
-    if not crm.settings().write_backs.enabled:
+    try:
+        settings = crm.settings()
+    except CrmPipelineError as error:
+        return str(error)
+    if not settings.syncs_enabled:
+        return _SWITCHED_OFF
+    if not settings.write_backs.enabled:
         return "Write-backs are disabled (`write_backs.enabled: false` in the settings file)."
     if run := unfinished_run(instance, job):
         return f"The {job} before is still {_state(run)}; the next tick sees what it leaves."
+    return _failed_lately(instance, job)
+
+
+def _failed_lately(instance: dg.DagsterInstance, job: str) -> str | None:
     latest = instance.get_run_records(dg.RunsFilter(job_name=job), limit=1)
     if not latest or latest[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE:
         return None

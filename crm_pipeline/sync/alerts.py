@@ -25,6 +25,7 @@ import psycopg
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.ledger import read_status
+from crm_pipeline.warehouse.outbox_desk import Stopped, read_stopped
 
 INTERVALS_UNTIL_ALERT = 3
 """One missed tick is weather; three are a fault."""
@@ -45,11 +46,6 @@ class AlertKind(StrEnum):
     ACTIONS = "actions"
 
 
-_WRITE_BACKS = """
-SELECT object_name, count(*) FILTER (WHERE state = 'parked'), count(*) FILTER (WHERE state = 'held')
-FROM crm_sync.outbox WHERE state = 'held' OR (state = 'parked' AND NOT is_dismissed)
-GROUP BY object_name ORDER BY object_name
-"""
 _ACTIONS = """
 SELECT object_name, count(*) FROM crm_sync.action
 WHERE state IN ('held', 'refused') AND NOT is_dismissed GROUP BY object_name ORDER BY object_name
@@ -76,14 +72,14 @@ def read_alerts(warehouse: Warehouse, settings: Settings) -> tuple[Alert, ...]:
         rows = read_status(warehouse)
         with warehouse.connect(autocommit=True) as connection:
             now = connection.execute("SELECT now()").fetchone()
-            writes = connection.execute(_WRITE_BACKS).fetchall()
+            writes = read_stopped(connection)
             actions = connection.execute(_ACTIONS).fetchall()
     except psycopg.errors.UndefinedTable:
         rows, now, writes, actions = [], None, [], []
     alerts = find_alerts(rows, settings, now[0] if now else None)
     return (
         *alerts,
-        *(alert for row in writes for alert in _of_write_backs(*row)),
+        *(alert for one in writes for alert in _of_write_backs(one)),
         *(_of_actions(*row) for row in actions),
     )
 
@@ -154,21 +150,23 @@ def _counted(row: Row) -> Iterable[Alert]:
         )
 
 
-def _of_write_backs(name: str, parked: int, held: int) -> Iterable[Alert]:
-    if parked:
+def _of_write_backs(stopped: Stopped) -> Iterable[Alert]:
+    name = stopped.object_name
+    if stopped.parked:
         yield Alert(
             name,
             AlertKind.PARKED,
-            f"{name}: {parked:,} write-backs are parked; the reason and the remedy of each: "
-            f"crm-pipeline write-backs list --state parked --object {name}",
-            parked,
+            f"{name}: {stopped.parked:,} write-backs are parked; the reason and the remedy of each:"
+            f" crm-pipeline write-backs list --state parked --object {name}",
+            stopped.parked,
         )
-    if held:
+    if stopped.held:
         yield Alert(
             name,
             AlertKind.UNAPPROVED,
-            f"{name}: {held:,} write-backs wait for approval: crm-pipeline write-backs plan",
-            held,
+            f"{name}: {stopped.held:,} write-backs wait for approval:"
+            " crm-pipeline write-backs plan",
+            stopped.held,
         )
 
 

@@ -34,6 +34,20 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class Stopped:
+    """Write-backs of an object that go on only if a person says so.
+
+    Attributes:
+        parked: refused for good, and not dismissed.
+        held: wait for approval.
+    """
+
+    object_name: str
+    parked: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """Which parked write-backs are meant; what is None does not choose.
 
@@ -134,6 +148,12 @@ AND (%(object)s::text IS NULL OR o.object_name = %(object)s)
 AND (%(origin)s::text IS NULL OR o.origin = %(origin)s)
 GROUP BY o.batch, o.origin ORDER BY min(o.write_id)
 """
+_STOPPED: LiteralString = """
+SELECT object_name, count(*) FILTER (WHERE state = 'parked') AS parked,
+       count(*) FILTER (WHERE state = 'held') AS held
+FROM crm_sync.outbox WHERE state = 'held' OR (state = 'parked' AND NOT is_dismissed)
+GROUP BY object_name ORDER BY object_name
+"""
 _LOG: LiteralString = """
 SELECT * FROM crm_sync.write_back_log l
 WHERE (%(state)s::text IS NULL OR l.state = %(state)s)
@@ -174,14 +194,9 @@ def waiting(warehouse: Warehouse) -> tuple[int, datetime | None]:
     return int(found[0]), found[1]
 
 
-def open_parked(warehouse: Warehouse) -> int:
-    """How many parked write-backs nobody has dismissed."""
-    with warehouse.connect(autocommit=True) as connection:
-        found = connection.execute(
-            "SELECT count(*) FROM crm_sync.outbox WHERE state = 'parked' AND NOT is_dismissed"
-        ).fetchone()
-    assert found is not None
-    return int(found[0])
+def read_stopped(connection: psycopg.Connection) -> list[Stopped]:
+    """What waits for a person, by object; nothing of an object where nothing does."""
+    return connection.cursor(row_factory=class_row(Stopped)).execute(_STOPPED).fetchall()
 
 
 def read_log(
