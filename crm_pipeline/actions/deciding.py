@@ -96,16 +96,7 @@ class Decider:
             )
         key_field = self.settings.write_backs.key_field
         _require_key(self.connector.key_refusal(crm_object, key_field))
-        intent = Intent(
-            key=action.key,
-            operation=Operation.CREATE,
-            object_name=crm_object.name,
-            fields=values,
-            lane=Lane.ACTION,
-            origin=_origin(asked),
-            value_at=action.requested_at,
-            options=self._options(asked),
-        )
+        intent = _intent(asked, crm_object, Operation.CREATE, values, self._options(asked))
         if asked.email and crm_object.name in PEOPLE:
             self.facts.making[asked.email] = action.action_id
         return _enqueued(asked, intent)
@@ -123,17 +114,9 @@ class Decider:
         )
         if not values:
             raise Refusal("NO_FIELDS", "The action names no field besides the key.")
-        intent = Intent(
-            key=action.key,
-            operation=Operation.UPSERT,
-            object_name=crm_object.name,
-            fields=values | self._owner(asked),
-            lane=Lane.ACTION,
-            origin=_origin(asked),
-            external_id_field=known.name,
-            external_id=action.external_id,
-            value_at=action.requested_at,
-            options=self._options(asked),
+        values |= self._owner(asked)
+        intent = _intent(
+            asked, crm_object, Operation.UPSERT, values, self._options(asked), key_field=known.name
         )
         return _enqueued(asked, intent)
 
@@ -159,16 +142,8 @@ class Decider:
             return _unneeded(
                 asked, target, "NOTHING_TO_WRITE", f"Nothing of it is to be written.{left_out}"
             )
-        intent = Intent(
-            key=action.key,
-            operation=Operation.UPDATE,
-            object_name=crm_object.name,
-            fields=values,
-            lane=Lane.ACTION,
-            origin=_origin(asked),
-            record_id=target.record_id,
-            value_at=action.requested_at,
-            options=options,
+        intent = _intent(
+            asked, crm_object, Operation.UPDATE, values, options, record_id=target.record_id
         )
         return _enqueued(asked, intent, how=how, target=target)
 
@@ -245,8 +220,31 @@ def _require_key(refusal: Outcome | None) -> None:
         raise Refusal("NO_KEY_FIELD", refusal.reason or "", remedy=refusal.remedy)
 
 
-def _origin(asked: Asked) -> str:
-    return f"action: {asked.action.requested_by}"
+def _intent(
+    asked: Asked,
+    crm_object: CrmObject,
+    operation: Operation,
+    values: dict[str, Value],
+    options: WriteOptions,
+    *,
+    record_id: str | None = None,
+    key_field: str | None = None,
+) -> Intent:
+    """The write-back that an action becomes; it carries the action's own key and instant."""
+    action = asked.action
+    return Intent(
+        key=action.key,
+        operation=operation,
+        object_name=crm_object.name,
+        fields=values,
+        lane=Lane.ACTION,
+        origin=f"action: {action.requested_by}",
+        record_id=record_id,
+        external_id_field=key_field,
+        external_id=action.external_id if key_field else None,
+        value_at=action.requested_at,
+        options=options,
+    )
 
 
 def _enqueued(
