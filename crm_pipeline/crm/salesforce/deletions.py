@@ -50,6 +50,8 @@ class DeleteLog:
     ) -> Iterator[tuple[str, datetime]]:
         """Id and instant of every deletion in a window that is widened to whole minutes.
 
+        The second that `until` names belongs to it: a Date has no parts of seconds.
+
         Raises:
             ReadExpired: the log does not reach back to `since`, or holds more about two minutes
                 than fits into an answer.
@@ -57,7 +59,7 @@ class DeleteLog:
         # About older times the log answers, too, and leaves out what it has forgotten.
         if since < now - HORIZON:
             raise forgotten_deletions(self._object_name)
-        end = _minute_of(until + _MINUTE - timedelta(microseconds=1))
+        end = _minute_of(until) + _MINUTE
         windows = [(min(_minute_of(since), end - _NARROWEST), end)]
         while windows:
             start, end = windows.pop()

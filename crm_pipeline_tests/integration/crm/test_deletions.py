@@ -54,6 +54,16 @@ def test_b2_deletions_past_the_bin_and_of_objects_without_one_are_in_the_log(
     assert (member, NOON) in found_in(ours, NOON - MINUTE, NOON + MINUTE, "CampaignMember")
 
 
+@pytest.mark.parametrize("second", [0, 1, 59])
+def test_b2_a_deletion_of_the_last_second_is_in_the_log_whatever_second_that_is(
+    small: RunningOrg, ours: SalesforceConnector, second: int
+) -> None:
+    small.org.clock.set(NOON + second * SECOND)
+    (lead,) = deletions(small, 1, timedelta())
+    until = small.org.clock.now()
+    assert found_in(ours, until - 5 * MINUTE, until) == {(lead, until)}
+
+
 def test_b3_a_log_that_no_longer_reaches_back_is_refused(
     small: RunningOrg, ours: SalesforceConnector
 ) -> None:
