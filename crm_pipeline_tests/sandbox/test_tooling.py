@@ -1,10 +1,13 @@
 """Custom fields made over the Tooling API: who sees them, which names are taken, what is told."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 
+from crm_pipeline.sandbox.salesforce.failures import OrgError
 from crm_pipeline.sandbox.salesforce.org import SandboxOrg
 from crm_pipeline_tests.sandbox.client import Client
 
@@ -117,6 +120,26 @@ def test_a_name_is_taken_whatever_the_type_and_for_fifteen_days_after_deletion(
     record = noon_org.get("Lead", lead)
     assert record is not None
     assert record["Score__c"] is None
+
+
+def test_of_two_who_make_a_field_at_once_one_is_told_that_the_name_is_taken(
+    noon_org: SandboxOrg,
+) -> None:
+    at_once = Barrier(2)
+
+    def makes(name: str) -> bool:
+        at_once.wait()
+        try:
+            noon_org.custom_fields.create(f"Lead.{name}", NUMBER)
+        except OrgError as refused:
+            assert refused.code == "DUPLICATE_DEVELOPER_NAME"
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(100):
+            both = [pool.submit(makes, f"Score_{number}__c") for _ in range(2)]
+            assert sorted(one.result() for one in both) == [False, True]
 
 
 def test_an_administrator_empties_the_bin_of_a_field(client: Client) -> None:

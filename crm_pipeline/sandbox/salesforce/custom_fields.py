@@ -63,7 +63,6 @@ class CustomFields:
     def create(self, full_name: str, metadata: Mapping[str, Any]) -> str:
         """Make a field; nobody sees it yet, unless it is required. Returns its Id."""
         object_name, _, name = full_name.partition(".")
-        definition = self._org.catalogue.object(object_name)
         if not _NAME.fullmatch(name) or len(name) > 43:
             raise OrgError(
                 "FIELD_INTEGRITY_EXCEPTION",
@@ -75,6 +74,7 @@ class CustomFields:
             )
         field = field_of(name, metadata)
         with self._org.transaction():
+            definition = self._org.catalogue.object(object_name)
             self._check_free(definition, name)
             self._check_room(definition)
             if self._org.store.has_column(definition, name):
