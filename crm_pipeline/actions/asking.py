@@ -11,7 +11,7 @@ from crm_pipeline.actions.reading import read_options
 from crm_pipeline.actions.refusing import Refusal
 from crm_pipeline.config.names import is_object_name, show
 from crm_pipeline.errors import UsageError
-from crm_pipeline.model.actions import Action, ActionKind
+from crm_pipeline.model.actions import OPTIONS_THAT_LIST_FIELDS, Action, ActionKind
 
 
 def new_action(
@@ -89,7 +89,7 @@ def options_typed(pairs: Iterable[str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for pair in pairs:
         name, value = _pair(pair, "option")
-        found[name] = value.split(",") if name == "only_new" else value
+        found[name] = value.split(",") if name in OPTIONS_THAT_LIST_FIELDS else value
     return found
 
 

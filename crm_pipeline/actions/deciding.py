@@ -6,14 +6,13 @@ belong here: which record that is (finding.py), one value for one field (values.
 
 from dataclasses import dataclass
 
-from crm_pipeline.actions.facts import MEMBER, Describer, Facts
+from crm_pipeline.actions.facts import MEMBER, Facts
 from crm_pipeline.actions.finding import MEMBER_FIELDS, Ambiguous, Finder, Target
 from crm_pipeline.actions.reading import Asked
 from crm_pipeline.actions.refusing import REMEDIES, Refusal
 from crm_pipeline.actions.values import Values, required_but_missing
 from crm_pipeline.config.names import listed, show
 from crm_pipeline.config.settings import Settings
-from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.model.actions import PEOPLE, ActionKind, ActionState, IfFound
 from crm_pipeline.model.objects import CrmObject
 from crm_pipeline.model.writeback import (
@@ -36,9 +35,12 @@ class Decider:
     """Decides the actions of one portion in their order; each sees what those before it make."""
 
     settings: Settings
-    connector: CrmConnector
-    describe: Describer
-    facts: Facts
+    finder: Finder
+
+    @property
+    def facts(self) -> Facts:
+        """What the decisions rest on."""
+        return self.finder.facts
 
     def decide(self, asked: Asked) -> Decision:
         """What becomes of an action; whatever is wrong with it stops no other."""
@@ -69,11 +71,12 @@ class Decider:
         if not action.fields and asked.crm_object.name != MEMBER:
             raise Refusal("NO_FIELDS", "The action names no field.")
         is_keyed = action.external_id_field is not None and action.record_id is None
-        if is_keyed and action.kind is not ActionKind.UPDATE:
+        is_upsert = is_keyed and action.kind is not ActionKind.UPDATE
+        if is_upsert and not asked.options.depends_on_record:
             return self._upsert(asked)
-        target = Finder(self.connector, self.describe, self.facts).find(asked)
+        target = self.finder.find(asked)
         if target.record_id is None:
-            return self._create(asked, target)
+            return self._upsert(asked) if is_upsert else self._create(asked, target)
         is_found = bool(target.how) and action.kind is not ActionKind.UPDATE
         if is_found and asked.options.if_found is IfFound.LEAVE:
             return _unneeded(asked, target, "ALREADY_THERE", f"{target.how}, and is left as it is.")
@@ -95,7 +98,7 @@ class Decider:
                 "REQUIRED_FIELD_MISSING", f"{crm_object.name} cannot be without {listed(missing)}."
             )
         key_field = self.settings.write_backs.key_field
-        _require_key(self.connector.key_refusal(crm_object, key_field))
+        _require_key(self.finder.connector.key_refusal(crm_object, key_field))
         intent = _intent(asked, crm_object, Operation.CREATE, values, self._options(asked))
         if asked.email and crm_object.name in PEOPLE:
             self.facts.making[asked.email] = action.action_id
@@ -106,7 +109,7 @@ class Decider:
         crm_object, action = asked.crm_object, asked.action
         self._require_chosen(crm_object)
         key_field = action.external_id_field or ""
-        _require_key(self.connector.key_refusal(crm_object, key_field))
+        _require_key(self.finder.connector.key_refusal(crm_object, key_field))
         known = crm_object.find(key_field)
         assert known is not None, "a key that is not refused is described"
         values = self._values(asked, crm_object, Operation.UPSERT).of(
@@ -129,8 +132,15 @@ class Decider:
         kept = set() if is_update else set(asked.options.only_new)
         if crm_object.name == MEMBER:
             kept |= {name.casefold() for name in MEMBER_FIELDS}
+        held = self.facts.held.get(target.record_id or "", {})
+        kept |= {
+            name.casefold()
+            for name, value in held.items()
+            if name.casefold() in asked.options.only_empty and value not in (None, "")
+        }
         writer = self._values(asked, crm_object, Operation.UPDATE)
         values = writer.of({k: v for k, v in action.fields.items() if k.casefold() not in kept})
+        held |= values
         # A record that was there already keeps its owner, and no assignment rule gets it.
         options = self._options(asked) if is_update else WriteOptions()
         values |= self._owner(asked) if is_update else {}
@@ -156,7 +166,7 @@ class Decider:
 
     def _values(self, asked: Asked, crm_object: CrmObject, operation: Operation) -> Values:
         consent = self.settings.write_backs.consent
-        return Values(self.connector, consent, crm_object, asked.crm_object.name, operation)
+        return Values(self.finder.connector, consent, crm_object, asked.crm_object.name, operation)
 
     def _options(self, asked: Asked) -> WriteOptions:
         wanted, rules = asked.options.assignment, self.facts.rules

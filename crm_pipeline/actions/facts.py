@@ -16,6 +16,7 @@ from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.errors import ObjectUnavailable, UsageError
 from crm_pipeline.model.actions import CARRIERS, PEOPLE, ActionKind
 from crm_pipeline.model.objects import CrmObject, ValueType
+from crm_pipeline.model.writeback import Value
 from crm_pipeline.warehouse.actions import (
     OwnerFound,
     PeopleTable,
@@ -55,6 +56,7 @@ class Facts:
         campaigns: ids by name in lower case.
         members: ids of campaign members by campaign and person.
         making: addresses of people who are being created, with the action that does it.
+        held: what records hold, by id and field, where only empty fields may be filled.
     """
 
     people: Mapping[str, People] = field(default_factory=dict)
@@ -64,6 +66,7 @@ class Facts:
     campaigns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     members: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     making: dict[str, str] = field(default_factory=dict)
+    held: dict[str, dict[str, Value]] = field(default_factory=dict)
 
 
 class Describer:
@@ -133,14 +136,14 @@ class Gatherer:
             yield email, "Contact" if contact else name, str(contact or row[crm_object.id_field])
 
     def _keyed(self, portion: Sequence[Asked]) -> dict[tuple[str, str, str], tuple[str, ...]]:
-        """Records by their keys, for updates that must not create any."""
+        """Records by their keys, where the CRM cannot be left to find or make them by itself."""
         wanted: dict[tuple[str, str], set[str]] = defaultdict(set)
         objects = {}
         for one in portion:
             action = one.action
-            if action.kind is ActionKind.UPSERT or not (
-                action.external_id and not action.record_id
-            ):
+            if action.record_id or not action.external_id:
+                continue
+            if action.kind is not ActionKind.UPDATE and not one.options.depends_on_record:
                 continue
             found = one.crm_object.find(action.external_id_field or "")
             if found is not None and found.is_filterable and found.value_type is ValueType.TEXT:

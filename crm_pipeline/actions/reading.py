@@ -70,9 +70,6 @@ def read_options(given: Mapping[str, object]) -> ActionOptions:
             near = did_you_mean(name, OPTIONS)
             hint = f"did you mean {show(near)}?" if near else f"the options are {listed(OPTIONS)}."
             raise Refusal("BAD_OPTION", f"There is no option {show(name)}; {hint}")
-    only_new = given.get("only_new") or []
-    if not isinstance(only_new, list) or not all(isinstance(one, str) for one in only_new):
-        raise Refusal("BAD_OPTION", "The option `only_new` is a list of fields.")
     return ActionOptions(
         on_duplicate=_one_of(given, "on_duplicate", tuple(OnDuplicate)) or "park",
         assignment=_word(given, "assignment") or "none",
@@ -80,7 +77,8 @@ def read_options(given: Mapping[str, object]) -> ActionOptions:
         by_email=_one_of(given, "match", ("email", "none")) != "none",
         owner=_word(given, "owner"),
         campaign=_word(given, "campaign"),
-        only_new=frozenset(str(one).casefold() for one in only_new),
+        only_new=_fields(given, "only_new"),
+        only_empty=_fields(given, "only_empty"),
     )
 
 
@@ -118,6 +116,14 @@ def _email(action: Action, options: ActionOptions, crm_object: CrmObject) -> str
     if "@" not in email or len(email) > LONGEST_ADDRESS:
         raise Refusal("BAD_KEY", "What should be an e-mail address is none.")
     return email
+
+
+def _fields(given: Mapping[str, object], name: str) -> frozenset[str]:
+    """A list of fields, in lower case as their names are compared."""
+    listed_fields = given.get(name) or []
+    if not isinstance(listed_fields, list) or not all(isinstance(f, str) for f in listed_fields):
+        raise Refusal("BAD_OPTION", f"The option `{name}` is a list of fields.")
+    return frozenset(str(one).casefold() for one in listed_fields)
 
 
 def _word(given: Mapping[str, object], name: str) -> str | None:

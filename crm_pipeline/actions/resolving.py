@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from crm_pipeline.actions.deciding import Decider, refused
 from crm_pipeline.actions.facts import Describer, Gatherer
+from crm_pipeline.actions.finding import Finder
 from crm_pipeline.actions.reading import Asked, read
 from crm_pipeline.actions.refusing import Refusal
 from crm_pipeline.actions.rules import apply_rules
@@ -91,7 +92,9 @@ def _decisions(gatherer: Gatherer, portion: Sequence[Action]) -> list[Decision]:
         except Refusal as refusal:
             decisions.append(refused(action.action_id, refusal))
     facts = gatherer.gather(asked)
-    decider = Decider(gatherer.settings, gatherer.connector, gatherer.describe, facts)
+    finder = Finder(gatherer.connector, gatherer.describe, facts)
+    facts.held = finder.held_by_records(asked)
+    decider = Decider(gatherer.settings, finder)
     return decisions + [decider.decide(one) for one in asked]
 
 

@@ -211,6 +211,7 @@ def _asking(name: str, rule: RuleSettings, source: sql.Composable, *, most: int)
         "match": "email" if by_email else "none",
         "owner": rule.options.owner,
         "campaign": rule.options.campaign,
+        "only_empty": rule.options.only_empty or None,
     }
     return sql.SQL(_ASK).format(
         rule=sql.Literal(name),

@@ -97,7 +97,8 @@ def request(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="on_duplicate, assignment, if_found, match, owner, campaign or only_new.",
+            help="on_duplicate, assignment, if_found, match, owner, campaign, only_new or"
+            " only_empty.",
         ),
     ] = None,
     action_id: Annotated[

@@ -307,6 +307,8 @@ class RuleOptions(Section):
     """Of a campaign member: the campaign by id or name."""
     only_new: Annotated[tuple[FieldName, ...], Accepts("a list of fields")] = ()
     """Fields that a new record gets, and a record that is there keeps."""
+    only_empty: Annotated[tuple[FieldName, ...], Accepts("a list of fields")] = ()
+    """Fields that a record that is there gets only where it holds nothing in them."""
 
 
 class RuleSettings(Section):

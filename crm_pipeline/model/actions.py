@@ -24,8 +24,20 @@ REQUEST_COLUMNS = (
 )
 """What a sender may say of an action; everything else is ours."""
 
-OPTIONS = ("on_duplicate", "assignment", "if_found", "match", "owner", "campaign", "only_new")
+OPTIONS = (
+    "on_duplicate",
+    "assignment",
+    "if_found",
+    "match",
+    "owner",
+    "campaign",
+    "only_new",
+    "only_empty",
+)
 """Names of options."""
+
+OPTIONS_THAT_LIST_FIELDS = ("only_new", "only_empty")
+"""Those of them that take a list."""
 
 PEOPLE = ("Contact", "Lead")
 """Objects whose records are people, in the order in which they speak for a person."""
@@ -75,6 +87,7 @@ class ActionOptions:
         owner: a user's id, user name or e-mail address, or a queue's id or name.
         campaign: of a campaign member: the campaign's id or name.
         only_new: fields that a new record gets and a record that is there keeps.
+        only_empty: fields that a record that is there gets only where it holds nothing in them.
     """
 
     on_duplicate: str = "park"
@@ -84,6 +97,12 @@ class ActionOptions:
     owner: str | None = None
     campaign: str | None = None
     only_new: frozenset[str] = frozenset()
+    only_empty: frozenset[str] = frozenset()
+
+    @property
+    def depends_on_record(self) -> bool:
+        """Whether a record that is there is treated unlike a new one."""
+        return bool(self.only_new or self.only_empty) or self.if_found is IfFound.LEAVE
 
 
 @dataclass(frozen=True, slots=True)

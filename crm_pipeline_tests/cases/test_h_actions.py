@@ -63,6 +63,58 @@ def test_h28_a_record_that_is_there_can_be_left_as_it_is(acting: House) -> None:
     assert acting.org.get("Lead", made)["LastName"] == "Old"  # type: ignore[index]
 
 
+def test_h28_a_field_may_be_filled_only_where_it_is_empty(acting: House) -> None:
+    def lead(email: str, **values: str) -> str:
+        return acting.org.create("Lead", {**NEW, "Email": email, **values})
+
+    empty, full = lead("empty@example.com"), lead("full@example.com", Title="Theirs")
+    options = {"only_empty": ["title", "City", "Company"]}
+    form = {**NEW, "LastName": "Ours", "Company": "Ours", "Title": "Ours"}
+    for email in ("empty@example.com", "full@example.com", "third@example.com"):
+        ask(acting, fields={**form, "Email": email}, options=options)
+    ask(acting, fields={**form, "Email": "empty@example.com", "Title": "Late"}, options=options)
+    ask(acting, "update", record_id=full, fields={"Title": "X", "City": "Paris"}, options=options)
+    unneeded = ask(acting, "update", record_id=full, fields={"Title": "X"}, options=options)
+    act(acting)
+    found = records(acting, "SELECT Id, LastName, Company, Title, City FROM Lead"
+                    " WHERE Email IN ('empty@example.com', 'full@example.com', 'third@example.com')"
+                    " ORDER BY Email")  # fmt: skip
+    assert [row.pop("Id") for row in found][:2] == [empty, full]
+    assert [tuple(row.values()) for row in found] == [
+        ("Ours", "Acme", "Ours", None),
+        ("Ours", "Acme", "Theirs", "Paris"),
+        ("Ours", "Ours", "Ours", None),
+    ]
+    line = told(acting, unneeded)
+    assert (line["state"], line["code"]) == ("unneeded", "NOTHING_TO_WRITE")
+
+
+def test_h28_an_upsert_that_spares_what_is_there_looks_first(acting: House) -> None:
+    key = {"external_id_field": "External_Key__c", "external_id": "K1"}
+    form = {"LastName": "Up", "Company": "Co", "Title": "First", "City": "Paris"}
+    options = {"only_new": ["LastName"], "only_empty": ["Title"]}
+    made = ask(acting, "upsert", fields=form, options=options, **key)
+    act(acting)
+    again = {"LastName": "Again", "Company": "New", "Title": "Second", "City": "Rome"}
+    for chosen in (options, {"if_found": "leave"}):
+        found = ask(acting, "upsert", fields=again, options=chosen, **key)
+        act(acting)
+        assert told(acting, found)["record_id"] == told(acting, made)["record_id"]
+        again["Company"] = "Left"
+    assert records(
+        acting, "SELECT LastName, Company, Title, City FROM Lead WHERE External_Key__c = 'K1'"
+    ) == [{"LastName": "Up", "Company": "New", "Title": "First", "City": "Rome"}]
+
+
+def test_h28_looking_for_empty_fields_costs_one_call_for_many_actions(acting: House) -> None:
+    def calls(options: dict[str, list[str]]) -> int:
+        for record_id in ids(acting):
+            ask(acting, "update", record_id=record_id, fields={"City": "Paris"}, options=options)
+        return decide().api_calls
+
+    assert calls({"only_empty": ["City"]}) == calls({}) + 1
+
+
 def test_h28_the_look_up_can_be_switched_off(acting: House) -> None:
     acting.org.create("Lead", NEW)
     ask(acting, fields=NEW, options={"match": "none"})

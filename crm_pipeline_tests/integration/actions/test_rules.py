@@ -26,7 +26,7 @@ FORM: dict[str, Any] = {
         "LeadSource": "Web",
         "Title": None,
     },
-    "options": {"assignment": "default", "only_new": ["LeadSource"]},
+    "options": {"assignment": "default", "only_new": ["LeadSource"], "only_empty": ["Title"]},
 }
 HOT: dict[str, Any] = {
     "when": {"score": "total", "rises_above": 50},
@@ -133,6 +133,7 @@ def test_an_event_asks_for_a_lead_with_what_it_says_and_what_stands_in(rules: Ru
         "if_found": "update",
         "match": "email",
         "only_new": ["LeadSource", "Company"],
+        "only_empty": ["Title"],
     }
 
 

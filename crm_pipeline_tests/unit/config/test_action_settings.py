@@ -23,7 +23,12 @@ RULE: dict[str, Any] = {
         "NumberOfEmployees": 5,
         "Title": None,
     },
-    "options": {"assignment": "default", "owner": "Inbound", "only_new": ["LeadSource"]},
+    "options": {
+        "assignment": "default",
+        "owner": "Inbound",
+        "only_new": ["LeadSource"],
+        "only_empty": ["Title"],
+    },
 }
 WITH_AUDIENCE = {"audiences": {"hot": {"description": "x", "where": "total_score > 1"}}}
 
@@ -56,6 +61,7 @@ def test_a_rule_says_what_happens_and_what_is_done(tmp_path: Path) -> None:
     }
     assert rule.constants == {"LeadSource": "Web", "NumberOfEmployees": 5, "Title": None}
     assert rule.options.only_new == ("LeadSource",)
+    assert rule.options.only_empty == ("Title",)
 
 
 def test_no_rule_is_needed_and_one_can_be_off(tmp_path: Path) -> None:

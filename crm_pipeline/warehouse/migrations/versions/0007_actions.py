@@ -62,7 +62,7 @@ COMMENT ON COLUMN crm_sync.action.match_email IS 'The person''s address, by whic
 COMMENT ON COLUMN crm_sync.action.fields IS
     'Values by API name. What is absent keeps its value, null empties it.';
 COMMENT ON COLUMN crm_sync.action.options IS
-    'on_duplicate, assignment, if_found, match, owner, campaign, only_new.';
+    'on_duplicate, assignment, if_found, match, owner, campaign, only_new, only_empty.';
 COMMENT ON COLUMN crm_sync.action.requested_by IS 'A tool, a person''s form, or a rule''s name.';
 COMMENT ON COLUMN crm_sync.action.ordinal IS 'The order in which actions are decided.';
 COMMENT ON COLUMN crm_sync.action.cause IS 'Of a rule''s action: what made it act.';
