@@ -107,6 +107,8 @@ write_backs:
     # Smaller changes are not worth a write, except across a threshold.
     smallest_change: 1
     thresholds: []
+    # keep: what people entered in the CRM stays until they empty the field.
+    edited_in_crm: overwrite
   visits:
     enabled: {is_written}
     fields: {{Lead: Most_Recent_Visit__c, Contact: Most_Recent_Visit__c}}

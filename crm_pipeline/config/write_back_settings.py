@@ -89,6 +89,16 @@ class ConsentDirection(StrEnum):
         return self in {ConsentDirection.BOTH, ConsentDirection.TO_CRM}
 
 
+class EditedInCrm(StrEnum):
+    """What becomes of a value that people entered in the CRM over ours, or before us."""
+
+    OVERWRITE = "overwrite"
+    KEEP = "keep"
+
+
+_EditedInCrm = Annotated[EditedInCrm, Accepts("`overwrite` or `keep`")]
+
+
 class ScoreKind(StrEnum):
     """Columns of the mart fct_lead_scores."""
 
@@ -119,6 +129,8 @@ class LeadScoreSettings(Section):
         Accepts("a list of whole numbers, such as `[50, 100]`"),
     ] = ()
     """Scores that matter: crossing one is written however small the change."""
+    edited_in_crm: _EditedInCrm = EditedInCrm.OVERWRITE
+    """Whether a number that people entered is written over, or kept until they empty the field."""
 
 
 class ConsentSettings(Section):
@@ -156,6 +168,8 @@ class TouchSettings(Section):
     """Follows the newest touch."""
     last_source: FieldsOfPeople = on_both("Last_Touch_Source__c")
     """Follows the newest touch."""
+    edited_in_crm: _EditedInCrm = EditedInCrm.OVERWRITE
+    """The same of last touches; a first touch that people entered is always kept."""
 
 
 class ApprovalSettings(Section):

@@ -45,6 +45,7 @@ WITH said AS (
     ORDER BY o.record_id, o.value_at DESC, o.write_id DESC
 ), compared AS (
     SELECT w.record_id, w.value AS wanted, to_jsonb(w.value) AS value, w.value_at, k.held,
+           a.value AS written,
            CASE WHEN s.state IN ('waiting', 'held', 'sending') THEN s.value ELSE k.held END
                #>> '{{}}' AS known,
            s.state, s.origin, s.value AS said, s.before AS replaced,
@@ -63,7 +64,7 @@ INSERT INTO {found} (object_name, record_id, field, value, before, value_at)
 SELECT {object}, c.record_id, {field}, c.value,
        CASE WHEN c.held <> c.value THEN c.held END, c.value_at
 FROM compared c
-WHERE {differs}
+WHERE {differs} AND {may_replace}
 AND (c.state = 'parked' AND c.said = c.value) IS NOT TRUE
 AND (c.origin = {undo} AND c.replaced = c.value) IS NOT TRUE
 """
@@ -113,6 +114,10 @@ _NEWER_SCORE = """
     SELECT FROM unnest({thresholds}::int[]) x
     WHERE (coalesce(c.known::numeric, 0) < x) <> (c.wanted < x)))
 """
+
+
+# What is neither nothing nor what we wrote last, somebody entered.
+_NOT_ENTERED = "(coalesce(c.held, 'null') = 'null' OR c.held = c.written)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +241,17 @@ def collect(connection: psycopg.Connection) -> None:
     connection.execute(_CREATE)
 
 
-def find(connection: psycopg.Connection, target: Target, wishes: Wishes) -> None:
-    """Add what differs to the table of differences."""
+def find(
+    connection: psycopg.Connection, target: Target, wishes: Wishes, *, keeps_edited: bool
+) -> None:
+    """Add what differs to the table of differences.
+
+    Args:
+        connection: the caller's transaction.
+        target: the field.
+        wishes: what it should hold.
+        keeps_edited: leave alone what people entered in the CRM; the field must be mapped.
+    """
     name = sql.Literal(target.object_name)
     held: sql.Composable = sql.SQL("a.value")
     if target.column is not None:
@@ -253,6 +267,7 @@ def find(connection: psycopg.Connection, target: Target, wishes: Wishes) -> None
             living=target.living,
             found=FOUND,
             differs=wishes.differs,
+            may_replace=sql.SQL(_NOT_ENTERED if keeps_edited else "true"),
             undo=sql.Literal(UNDO),
         )
     )

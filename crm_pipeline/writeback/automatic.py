@@ -18,7 +18,7 @@ from uuid import uuid4
 import psycopg
 
 from crm_pipeline.config.settings import Settings
-from crm_pipeline.config.write_back_settings import PEOPLE, FieldsOfPeople
+from crm_pipeline.config.write_back_settings import PEOPLE, EditedInCrm, FieldsOfPeople
 from crm_pipeline.errors import UsageError
 from crm_pipeline.model.writeback import Enqueued, Lane
 from crm_pipeline.warehouse import decisions, differences
@@ -36,13 +36,14 @@ class Filling:
     """One meaning that a write-back gives to fields, and the wish behind it.
 
     Attributes:
-        needs_copy: the field must be mapped, because nobody may guess what it holds.
+        keeps_edited: what people entered in the CRM is left alone, so the field must be mapped:
+            nobody may guess what it holds.
         needs_email: records are found by their address.
     """
 
     fields: FieldsOfPeople
     wishes: Callable[[Target, str], Wishes]
-    needs_copy: bool = False
+    keeps_edited: bool = False
     needs_email: bool = False
 
 
@@ -103,7 +104,7 @@ def _lead_scores(settings: Settings) -> tuple[Filling, ...]:
             thresholds=chosen.thresholds,
         )
 
-    return (Filling(chosen.fields, wishes),)
+    return (Filling(chosen.fields, wishes, keeps_edited=chosen.edited_in_crm is EditedInCrm.KEEP),)
 
 
 def _visits(settings: Settings) -> tuple[Filling, ...]:
@@ -112,6 +113,7 @@ def _visits(settings: Settings) -> tuple[Filling, ...]:
 
 def _touches(settings: Settings) -> tuple[Filling, ...]:
     chosen = settings.write_backs.touches
+    keeps = chosen.edited_in_crm is EditedInCrm.KEEP
 
     def first(word: str) -> Callable[[Target, str], Wishes]:
         return lambda target, marts: differences.first_touch(target, marts, of=word)
@@ -120,10 +122,10 @@ def _touches(settings: Settings) -> tuple[Filling, ...]:
         return lambda target, marts: differences.last_touch(target, marts, of=word)
 
     return (
-        Filling(chosen.first_channel, first("channel"), needs_copy=True),
-        Filling(chosen.first_source, first("source"), needs_copy=True),
-        Filling(chosen.last_channel, last("channel")),
-        Filling(chosen.last_source, last("source")),
+        Filling(chosen.first_channel, first("channel"), keeps_edited=True),
+        Filling(chosen.first_source, first("source"), keeps_edited=True),
+        Filling(chosen.last_channel, last("channel"), keeps_edited=keeps),
+        Filling(chosen.last_source, last("source"), keeps_edited=keeps),
     )
 
 
@@ -268,7 +270,7 @@ def _collect(
                 notes.append(lack or "")
                 continue
             wishes = filling.wishes(target, settings.marketing.target_schema)
-            differences.find(connection, target, wishes)
+            differences.find(connection, target, wishes, keeps_edited=filling.keeps_edited)
     return tuple(dict.fromkeys(notes))
 
 
@@ -299,9 +301,10 @@ def _lack(filling: Filling, target: Target | None, object_name: str, name: str) 
             f"{object_name} is left out: its records are found by their address; add `Email` to"
             f" `objects.{object_name}.fields`."
         )
-    if filling.needs_copy and target.column is None:
+    if filling.keeps_edited and target.column is None:
         return (
-            f"{object_name}.{name} is left out: nobody can see whether it is empty; add `{name}` to"
+            f"{object_name}.{name} is left out: nobody can see whether people filled it; add"
+            f" `{name}` to"
             f" `objects.{object_name}.fields`."
         )
     return None

@@ -122,6 +122,43 @@ def test_a_score_that_crosses_a_threshold_is_written_however_small_the_step(
         assert held(deciding, SCORE)[0] == expected
 
 
+@pytest.mark.parametrize("policy", ["overwrite", "keep"])
+def test_a_score_that_people_entered_is_written_over_or_kept_as_the_setting_says(
+    deciding: House, policy: str
+) -> None:
+    write_backs(deciding, lead_scores={"enabled": True, "edited_in_crm": policy})
+    edited, _, theirs, *_ = ids(deciding)
+    deciding.org.update("Lead", theirs, {SCORE: 90})
+    deciding.sync()
+    for number in range(3):
+        score(deciding, number, 5)
+    assert cycle(deciding) == (3 if policy == "overwrite" else 2)
+    deciding.org.update("Lead", edited, {SCORE: 77})
+    for number in range(3):
+        score(deciding, number, 6)
+    cycle(deciding)
+    assert held(deciding, SCORE)[:3] == ([6, 6, 6] if policy == "overwrite" else [77, 6, 90])
+    for lead in (edited, theirs):
+        deciding.org.update("Lead", lead, {SCORE: None})
+    cycle(deciding)
+    assert held(deciding, SCORE)[:3] == [6, 6, 6], "an empty field is ours again"
+    assert cycle(deciding) == 0
+
+
+def test_a_score_whose_edits_cannot_be_seen_is_left_out_where_they_are_kept(
+    deciding: House,
+) -> None:
+    lead = {"fields": [name for name in OBJECTS["Lead"]["fields"] if name != SCORE]}
+    deciding.configure(
+        objects={**OBJECTS, "Lead": lead},
+        write_backs={"lead_scores": {"enabled": True, "edited_in_crm": "keep"}},
+    )
+    score(deciding, 0, 7)
+    decision = decided(deciding, "lead_scores")
+    assert decision.records == 0
+    assert any("whether people filled it; add `Lead_Score__c`" in note for note in decision.notes)
+
+
 def test_another_kind_of_score_can_be_written_to_fields_of_another_name(deciding: House) -> None:
     write_backs(
         deciding,
@@ -226,6 +263,22 @@ def test_h25_a_first_touch_whose_field_is_not_mapped_is_left_out_and_said(decidi
     drain(deciding)
     assert held(deciding, FIRST_CHANNEL)[0] is None
     assert held(deciding, FIRST_SOURCE)[0] == "news"
+
+
+def test_h25_a_last_touch_that_people_entered_is_kept_where_the_setting_says_so(
+    deciding: House,
+) -> None:
+    write_backs(deciding, touches={"enabled": True, "edited_in_crm": "keep"})
+    touch(deciding, (MONDAY, "email", "news"), (MONDAY, "email", "news"))
+    cycle(deciding)
+    deciding.org.update("Lead", ids(deciding)[0], {LAST_CHANNEL: "Trade fair"})
+    tuesday = MONDAY + timedelta(days=1)
+    touch(deciding, (MONDAY, "email", "news"), (tuesday, "web", "search"))
+    cycle(deciding)
+    assert (held(deciding, LAST_CHANNEL)[0], held(deciding, LAST_SOURCE)[0]) == (
+        "Trade fair",
+        "search",
+    )
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
