@@ -260,6 +260,12 @@ class SyntheticWarehouse:
         results = json.loads((target / "run_results.json").read_bytes())["results"]
         return {r["unique_id"].split(".")[2]: r["status"] for r in results}
 
+    def compiled(self, model: str, *, as_of: str) -> str:
+        """What a model asks, as the build that was the last of this instant asked it."""
+        built = self._project({"as_of": as_of}, "marketing", _PROJECT)
+        [file] = (built.work / "target" / "compiled").rglob(f"{model}.sql")
+        return file.read_text()
+
     def _project(self, variables: Mapping[str, object], schema: str, folder: Path) -> DbtProject:
         told = json.dumps([variables, schema, str(folder)], sort_keys=True)
         work = self.folder / hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -26,6 +27,7 @@ TODAY, TOMORROW = "2026-03-02 12:00:00+00", "2026-03-03 12:00:00+00"
 # Histories: what they hold depends on when somebody looked.
 HISTORIES = {"fct_lead_score_changes", "audiences"}
 MEMORY = {"build_progress", "person_change"}
+RULES = {"touch_kinds", "lead_score_event_rules", "lead_score_contact_rules"}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,44 @@ def warehouse(built: SyntheticWarehouse, database_server: str) -> Iterator[Synth
     """A copy of the built warehouse."""
     with _copy(built, database_server) as made:
         yield made
+
+
+def test_after_a_first_build_the_planner_knows_how_large_each_mart_is(
+    warehouse: SyntheticWarehouse,
+) -> None:
+    unknown = warehouse.query(
+        "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND reltuples < 0"
+        " AND relnamespace IN ('marketing'::regnamespace, 'marketing_staging'::regnamespace)"
+    )
+    assert {name for (name,) in unknown} <= MEMORY | RULES
+
+
+def test_ticks_find_their_records_by_id_however_little_the_planner_knows(
+    warehouse: SyntheticWarehouse,
+) -> None:
+    leads = [warehouse.record_id("lead", 9_000 + number) for number in range(200)]
+    warehouse.leads(*({"id": lead, "hasoptedoutofemail": True} for lead in leads))
+    warehouse.execute(
+        "INSERT INTO crm_sync.outbox (idempotency_key, lane, origin, operation, object_name,"
+        " record_id, field, value, value_at, state, ended_at)"
+        " SELECT 'tick ' || id, 1, 'consent', 'update', 'Lead', id, 'HasOptedOutOfEmail', 'true',"
+        " now(), 'applied', now() FROM salesforce.lead WHERE hasoptedoutofemail"
+    )
+    warehouse.build(as_of=TODAY, select=["int_consent__own_ticks"])
+    compiled = warehouse.compiled("int_consent__own_ticks", as_of=TODAY)
+    with psycopg.connect(warehouse.url) as connection:
+        connection.execute("SET enable_hashjoin = off; SET enable_mergejoin = off")
+        plan = connection.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + compiled.encode()).fetchone()
+    assert plan is not None
+    (top,) = plan[0]
+    assert top["Plan"]["Actual Rows"] >= len(leads)
+    assert _passed_over(top["Plan"]) < len(leads)
+
+
+def _passed_over(plan: dict[str, Any]) -> int:
+    """Pairs of rows that were looked at in vain, in all joins of a plan."""
+    below = sum(_passed_over(child) for child in plan.get("Plans", ()))
+    return below + plan.get("Rows Removed by Join Filter", 0) * plan["Actual Loops"]
 
 
 @pytest.fixture(scope="module")

@@ -9,30 +9,35 @@
 with written as (
 
     -- The outbox is no asset of anybody's, so it is no source.
-    select object_name || ' ' || record_id as evidence, max(ended_at) as written_at
+    select object_name, record_id, max(ended_at) as written_at
     from crm_sync.outbox
     where
         state = 'applied'
         and origin = 'consent'
         and value = 'true'::jsonb
         and lower(field) = 'hasoptedoutofemail'
-    group by 1
+    group by object_name, record_id
 
 ),
 
+-- By id alone, which the tables have an index on: nobody knows beforehand how many ticks there are.
 records as (
 
     {% for object in ['lead', 'contact'] if is_synced(object) %}
     {{ 'union all' if not loop.first }}
     select
-        '{{ object | capitalize }} ' || {{ object }}_id as evidence,
-        {{ normalize_email('email') }} as email,
-        coalesce(has_opted_out_of_email, false) as is_ticked,
-        synced_at
-    from {{ ref('stg_salesforce__' ~ object) }}
+        w.object_name || ' ' || w.record_id as evidence,
+        w.written_at,
+        {{ normalize_email('r.email') }} as email,
+        coalesce(r.has_opted_out_of_email, false) as is_ticked,
+        r.synced_at
+    from written as w
+    inner join {{ ref('stg_salesforce__' ~ object) }} as r on w.record_id = r.{{ object }}_id
+    where w.object_name = '{{ object | capitalize }}'
     {% else %}
     select
         null::text as evidence,
+        null::timestamptz as written_at,
         null::text as email,
         null::boolean as is_ticked,
         null::timestamptz as synced_at
@@ -50,15 +55,14 @@ select
     case when r.is_ticked then old.without_at else r.synced_at end as without_at,
     r.is_ticked and case
         when old.is_ticked then old.is_ours
-        else old.without_at is null or w.written_at > old.without_at
+        else old.without_at is null or r.written_at > old.without_at
     end as is_ours
     {%- else -%}
     r.email,
     case when not r.is_ticked then r.synced_at end as without_at,
     r.is_ticked as is_ours
     {%- endif %}
-from written as w
-inner join records as r on w.evidence = r.evidence
+from records as r
 {% if is_incremental() -%}
 left join {{ this }} as old on r.evidence = old.evidence
 {%- endif %}
