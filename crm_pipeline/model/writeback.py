@@ -21,6 +21,9 @@ from crm_pipeline.model.objects import CrmObject
 UNDO = "undo"
 """Origin of write-backs that take others back. What they took back is not asked again by itself."""
 
+DELETED = "ENTITY_IS_DELETED"
+"""Code of the outcome that says that the record is deleted, whichever CRM says so."""
+
 Value = str | bool | int | float | Decimal | date | datetime | time | None
 """What a field may be given. None empties it; instants are aware."""
 

@@ -77,14 +77,14 @@ class ClaimedWrite:
     hops: int
 
 
-# One write per record on its way, those of one external id in their order, and of the fields that
-# travel by themselves one at a time.
+# One write per record on its way, those of one external id in their order (to a CRM, `ab` and `AB`
+# are one), and of the fields that travel by themselves one at a time.
 _IS_FREE = """
 NOT EXISTS (SELECT FROM crm_sync.outbox s WHERE s.state = 'sending'
             AND s.object_name = w.object_name AND s.record_id = w.record_id)
 AND (w.external_id IS NULL OR NOT EXISTS (
     SELECT FROM crm_sync.outbox e WHERE e.state IN ('waiting', 'sending')
-    AND e.object_name = w.object_name AND e.external_id = w.external_id
+    AND e.object_name = w.object_name AND lower(e.external_id) = lower(w.external_id)
     AND e.external_id_field IS NOT DISTINCT FROM w.external_id_field
     AND (e.write_id < w.write_id OR e.state = 'sending')))
 AND NOT (w.is_alone AND EXISTS (
@@ -134,13 +134,14 @@ WITH due AS (
     ) w
 )
 UPDATE crm_sync.outbox o
-SET state = 'sending', claim_id = %(claim)s, attempts = attempts + 1, sent_at = now()
+SET state = 'sending', claim_id = %(claim)s, attempts = attempts + 1, sent_at = now(),
+    external_id_field = coalesce(o.external_id_field, %(key_sent)s)
 FROM due WHERE o.write_id = due.write_id AND (due.bytes <= %(bytes)s OR due.bytes IS NULL)
 """
 _CLAIMED = """
 SELECT write_id, record_id, external_id, parent_id,
        coalesce(fields, jsonb_build_object(field, value)), refusals,
-       (length(idempotency_key) - length(replace(idempotency_key, '=>', ''))) / 2
+       length(substring(idempotency_key FROM '(?:=>[A-Za-z0-9]{18})*$')) / 20
 FROM crm_sync.outbox WHERE claim_id = %s AND state = 'sending' ORDER BY write_id
 """
 _OPEN_CLAIMS = """
@@ -226,6 +227,7 @@ def claim(
             _CLAIM,
             {
                 **facts,
+                "key_sent": key_field,
                 "claim": claim_id,
                 "limit": most_writes,
                 "bytes": most_bytes,

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from crm_pipeline.config.object_settings import FieldMapping, ObjectSettings
 from crm_pipeline.model.objects import Direction
-from crm_pipeline.model.writeback import UNDO
+from crm_pipeline.model.writeback import DELETED, UNDO
 from crm_pipeline.warehouse.schema import column_types
 
 FOUND = sql.Identifier("pg_temp", "write_back_found")
@@ -30,11 +30,12 @@ CREATE TEMPORARY TABLE write_back_found (
 ) ON COMMIT DROP
 """
 # Of the newest row of a field that was not superseded, one that waits tells what the record will
-# hold. What a person refused or took back is not asked again until it is another value.
+# hold. What was refused or taken back is not asked again until it is another value, or until a
+# record that was gone has come back.
 _FIND = """
 WITH said AS (
     SELECT DISTINCT ON (o.record_id)
-           o.record_id, o.state, o.origin, o.value, o.before, o.value_at
+           o.record_id, o.state, o.origin, o.value, o.before, o.value_at, o.code, o.ended_at
     FROM crm_sync.outbox o
     WHERE o.object_name = {object} AND o.field = {field} AND o.state <> 'superseded'
     ORDER BY o.record_id, o.write_id DESC
@@ -45,7 +46,7 @@ WITH said AS (
     ORDER BY o.record_id, o.value_at DESC, o.write_id DESC
 ), compared AS (
     SELECT w.record_id, w.value AS wanted, to_jsonb(w.value) AS value, w.value_at, k.held,
-           a.value AS written,
+           s.code = {deleted} AND s.ended_at < ({last_read}) AS is_back,
            CASE WHEN s.state IN ('waiting', 'held', 'sending') THEN s.value ELSE k.held END
                #>> '{{}}' AS known,
            s.state, s.origin, s.value AS said, s.before AS replaced,
@@ -65,14 +66,16 @@ SELECT {object}, c.record_id, {field}, c.value,
        CASE WHEN c.held <> c.value THEN c.held END, c.value_at
 FROM compared c
 WHERE {differs} AND {may_replace}
-AND (c.state = 'parked' AND c.said = c.value) IS NOT TRUE
+AND (c.state = 'parked' AND c.said = c.value AND c.is_back IS NOT TRUE) IS NOT TRUE
 AND (c.origin = {undo} AND c.replaced = c.value) IS NOT TRUE
+"""
+_LAST_READ = """
+SELECT max(r.started_at) FROM crm_sync.sync_run r
+WHERE r.object_name = {object} AND r.mode <> 'record' AND r.status = 'committed'
 """
 # A copy that was on its way here while we wrote may be older than what we wrote.
 _COPY = """
-CASE WHEN a.record_id IS NULL OR (t._synced_at > a.ended_at AND a.ended_at < (
-    SELECT max(r.started_at) FROM crm_sync.sync_run r
-    WHERE r.object_name = {object} AND r.mode <> 'record' AND r.status = 'committed'))
+CASE WHEN a.record_id IS NULL OR (t._synced_at > a.ended_at AND a.ended_at < ({last_read}))
 THEN coalesce(to_jsonb(t.{column}), 'null') ELSE a.value END
 """
 _OPTED_OUT = """
@@ -80,7 +83,8 @@ SELECT t.{id} AS record_id, true AS value, now() AS value_at
 FROM {table} t JOIN {marts}.fct_consent c ON c.email = lower(btrim(t.{email}))
 WHERE c.is_opted_out AND (c.complained_at IS NOT NULL OR NOT EXISTS (
     SELECT FROM events.consent_ledger l
-    WHERE l.email = c.email AND l.status = 'subscribed' AND l.occurred_at > c.unsubscribed_at))
+    WHERE l.email = c.email AND l.status = 'subscribed'
+    AND least(l.occurred_at, l.noted_at) > c.unsubscribed_at))
 """
 _HARD_BOUNCED = """
 SELECT t.{id} AS record_id, true AS value, now() AS value_at
@@ -110,14 +114,27 @@ JOIN {staging}.int_people__records r ON r.person_id = v.person_id
 WHERE NOT r.is_gone AND r.record_type = {record_type}
 """
 _NEWER_SCORE = """
-(abs(c.wanted - coalesce(c.known::numeric, 0)) >= {smallest} OR EXISTS (
+(abs(c.wanted - coalesce({known}, 0)) >= {smallest} OR EXISTS (
     SELECT FROM unnest({thresholds}::int[]) x
-    WHERE (coalesce(c.known::numeric, 0) < x) <> (c.wanted < x)))
+    WHERE (coalesce({known}, 0) < x) <> (c.wanted < x)))
 """
 
 
-# What is neither nothing nor what we wrote last, somebody entered.
-_NOT_ENTERED = "(coalesce(c.held, 'null') = 'null' OR c.held = c.written)"
+# What is neither nothing nor what this write-back once wrote, somebody entered.
+_NOT_ENTERED = """
+(coalesce(c.held, 'null') = 'null' OR EXISTS (
+    SELECT FROM crm_sync.outbox x
+    WHERE x.object_name = {object} AND x.record_id = c.record_id AND x.field = {field}
+    AND x.state = 'applied' AND x.origin = {origin} AND x.value = c.held))
+"""
+_WITHDRAW = """
+UPDATE crm_sync.outbox o
+SET state = 'superseded', ended_at = now(), code = 'WITHDRAWN', remedy = NULL,
+    reason = 'What it was to say is no longer so.'
+WHERE o.object_name = {object} AND o.field = {field} AND o.origin = {origin}
+AND o.state IN ('waiting', 'parked')
+AND NOT EXISTS (SELECT FROM ({wishes}) w WHERE w.record_id = o.record_id)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +220,9 @@ def scores(
 ) -> Wishes:
     """Scores that moved far enough, or over a threshold; an empty field counts as none."""
     differs = sql.SQL(_NEWER_SCORE).format(
-        smallest=sql.Literal(smallest_change), thresholds=sql.Literal(list(thresholds))
+        smallest=sql.Literal(smallest_change),
+        thresholds=sql.Literal(list(thresholds)),
+        known=_known_as("numeric"),
     )
     query = sql.SQL(_SCORE).format(**_places(target, marts), score=sql.Identifier(f"{kind}_score"))
     return Wishes(query, differs)
@@ -212,7 +231,8 @@ def scores(
 def visits(target: Target, marts: str) -> Wishes:
     """The most recent page, where it is later than what the CRM holds."""
     query = sql.SQL(_LAST_VISIT).format(**_places(target, marts))
-    return Wishes(query, sql.SQL("(c.known::timestamptz < c.wanted) IS NOT FALSE"))
+    differs = sql.SQL("({} < c.wanted) IS NOT FALSE").format(_known_as("timestamptz"))
+    return Wishes(query, differs)
 
 
 def first_touch(target: Target, marts: str, *, of: str) -> Wishes:
@@ -242,7 +262,12 @@ def collect(connection: psycopg.Connection) -> None:
 
 
 def find(
-    connection: psycopg.Connection, target: Target, wishes: Wishes, *, keeps_edited: bool
+    connection: psycopg.Connection,
+    target: Target,
+    wishes: Wishes,
+    *,
+    origin: str,
+    keeps_edited: bool,
 ) -> None:
     """Add what differs to the table of differences.
 
@@ -250,16 +275,23 @@ def find(
         connection: the caller's transaction.
         target: the field.
         wishes: what it should hold.
+        origin: the write-back's name.
         keeps_edited: leave alone what people entered in the CRM; the field must be mapped.
     """
-    name = sql.Literal(target.object_name)
+    names = {
+        "object": sql.Literal(target.object_name),
+        "field": sql.Literal(target.field),
+        "origin": sql.Literal(origin),
+    }
     held: sql.Composable = sql.SQL("a.value")
     if target.column is not None:
-        held = sql.SQL(_COPY).format(object=name, column=sql.Identifier(target.column))
+        held = sql.SQL(_COPY).format(
+            last_read=sql.SQL(_LAST_READ).format(**names), column=sql.Identifier(target.column)
+        )
     connection.execute(
         sql.SQL(_FIND).format(
-            object=name,
-            field=sql.Literal(target.field),
+            object=names["object"],
+            field=names["field"],
             wishes=wishes.query,
             table=target.table,
             id=sql.Identifier(target.id_column),
@@ -267,10 +299,26 @@ def find(
             living=target.living,
             found=FOUND,
             differs=wishes.differs,
-            may_replace=sql.SQL(_NOT_ENTERED if keeps_edited else "true"),
+            may_replace=sql.SQL(_NOT_ENTERED if keeps_edited else "true").format(**names),
+            deleted=sql.Literal(DELETED),
+            last_read=sql.SQL(_LAST_READ).format(**names),
             undo=sql.Literal(UNDO),
         )
     )
+
+
+def withdraw(connection: psycopg.Connection, target: Target, wishes: Wishes, *, origin: str) -> int:
+    """End what waits, or was refused, and is wanted no more.
+
+    Returns:
+        How many write-backs.
+    """
+    names = {
+        "object": sql.Literal(target.object_name),
+        "field": sql.Literal(target.field),
+        "origin": sql.Literal(origin),
+    }
+    return connection.execute(sql.SQL(_WITHDRAW).format(**names, wishes=wishes.query)).rowcount
 
 
 def found_records(connection: psycopg.Connection) -> dict[str, int]:
@@ -288,6 +336,13 @@ def living_records(connection: psycopg.Connection, target: Target) -> int:
     ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def _known_as(kind: str) -> sql.Composable:
+    """What is known, as a value of a type; nothing where an action says what is no such value."""
+    return sql.SQL("CASE WHEN pg_input_is_valid(c.known, {}) THEN c.known::{} END").format(
+        sql.Literal(kind), sql.SQL(kind)
+    )
 
 
 def _of_addresses(query: str, target: Target, marts: str) -> Wishes:

@@ -31,8 +31,8 @@ WHERE t._deleted_at IS NULL AND lower(btrim(t.{email})) = {address} ORDER BY 1
 _WITHDRAW = """
 UPDATE crm_sync.outbox
 SET state = 'superseded', ended_at = now(), code = 'WITHDRAWN',
-    reason = 'The address opted in before the opt-out was sent.'
-WHERE state IN ('waiting', 'held') AND lane = 0 AND object_name = %s AND field = %s
+    reason = 'The address opted in before the opt-out was sent.', remedy = NULL
+WHERE state IN ('waiting', 'held', 'parked') AND lane = 0 AND object_name = %s AND field = %s
 AND record_id = ANY(%s)
 """
 _WHY_FINAL = {

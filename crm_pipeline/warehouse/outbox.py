@@ -18,11 +18,12 @@ import psycopg
 from psycopg import sql
 
 from crm_pipeline.errors import UsageError
-from crm_pipeline.model.writeback import Enqueued, Intent, Operation, Value
+from crm_pipeline.model.writeback import Enqueued, Intent, Lane, Operation, Value
 
 MOST_EQUAL_REWRITES = 3
-"""So often one value may be written into one field of one record in a week. Something in the CRM
-changes it back each time, and would for ever."""
+"""So often one value may be written by itself into one field of one record in a week. Something in
+the CRM changes it back each time, and would for ever. Whoever acts may say the same as often as she
+likes."""
 
 _ATTEMPTS = 5
 
@@ -109,7 +110,8 @@ SELECT nextval(pg_get_serial_sequence('crm_sync.outbox', 'write_id')) AS write_i
 FROM (
     SELECT n.*,
            newer.write_id AS newer_id,
-           n.field IS NOT NULL AND n.rank = 1 AND n.code IS NULL AND (
+           n.field IS NOT NULL AND n.rank = 1 AND n.code IS NULL AND n.lane <> {int(Lane.ACTION)}
+           AND (
                SELECT count(*) FILTER (WHERE l.value = n.value) FROM (
                    SELECT a.value FROM crm_sync.outbox a
                    WHERE a.object_name = n.object_name AND a.record_id = n.record_id

@@ -100,6 +100,8 @@ SET state = CASE WHEN c.newer_id IS NULL THEN 'waiting' ELSE 'superseded' END,
     ended_at = CASE WHEN c.newer_id IS NULL THEN NULL ELSE now() END,
     successor_id = c.newer_id, refusals = 0, not_before = '-infinity', is_alone = false,
     is_dismissed = false, remedy = NULL,
+    -- It was refused for certain, so another key field than that of the refusal does no harm.
+    external_id_field = CASE WHEN o.operation <> 'create' THEN o.external_id_field END,
     code = CASE WHEN c.newer_id IS NULL THEN o.code ELSE 'NEWER_VALUE' END,
     reason = CASE WHEN c.newer_id IS NULL THEN o.reason
                   ELSE 'A newer value for the field was known when it was queued again.' END

@@ -36,10 +36,12 @@ SELECT count(*),
                 FILTER (WHERE state = 'applied' AND is_created), '{}')
 FROM crm_sync.outbox WHERE batch = %(batch)s
 """
+# Newer than what it takes back, and older than whatever comes after that.
 _REVERSED = """
 SELECT 'undo/' || o.write_id AS idempotency_key, {lane}::smallint AS lane, {origin} AS origin,
        {batch} AS batch, o.object_name, coalesce(o.written_id, o.record_id) AS record_id, o.field,
-       o.before AS value, o.value AS before, now() AS value_at
+       o.before AS value, o.value AS before,
+       o.value_at + interval '1 microsecond' AS value_at
 FROM crm_sync.outbox o WHERE o.write_id = ANY({ids}) AND o.batch = {undone}
 """
 

@@ -270,7 +270,15 @@ def _collect(
                 notes.append(lack or "")
                 continue
             wishes = filling.wishes(target, settings.marketing.target_schema)
-            differences.find(connection, target, wishes, keeps_edited=filling.keeps_edited)
+            if not write_back.may_be_held:
+                differences.withdraw(connection, target, wishes, origin=write_back.name)
+            differences.find(
+                connection,
+                target,
+                wishes,
+                origin=write_back.name,
+                keeps_edited=filling.keeps_edited,
+            )
     return tuple(dict.fromkeys(notes))
 
 

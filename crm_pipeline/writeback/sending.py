@@ -143,14 +143,10 @@ class Sending:
     def _not_made(self, rows: list[WriteRow]) -> list[WriteRow]:
         """Creates whose record is not there.
 
-        Most need no reading: sent again, they find the record by its key and change nothing. One
-        that names a field of new records alone, such as a member's campaign, would be refused.
+        Sent again, the others would find it by its key, and undo what people changed since.
         """
         key_field = self.crm_object.find(self.taken.key_field or "")
-        names = {name for row in rows for name in row.values}
-        known = [self.crm_object.find(name) for name in names]
-        is_create = self.taken.portion.operation is Operation.CREATE
-        if not is_create or key_field is None or all(one and one.is_updateable for one in known):
+        if self.taken.portion.operation is not Operation.CREATE or key_field is None:
             return rows
         keys = [row.external_id or "" for row in rows]
         ids = {

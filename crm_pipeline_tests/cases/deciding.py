@@ -70,7 +70,7 @@ SELECT email,
        max(occurred_at) FILTER (WHERE status = 'unsubscribed') AS unsubscribed_at,
        max(occurred_at) FILTER (WHERE status = 'hard_bounced') AS hard_bounced_at,
        max(occurred_at) FILTER (WHERE status = 'complained') AS complained_at
-FROM (SELECT *, max(occurred_at) FILTER (WHERE status = 'subscribed')
+FROM (SELECT *, max(least(occurred_at, noted_at)) FILTER (WHERE status = 'subscribed')
                     OVER (PARTITION BY email) AS last_yes_at FROM events.consent_ledger) l
 GROUP BY email;
 CREATE TABLE marketing.fct_lead_scores (

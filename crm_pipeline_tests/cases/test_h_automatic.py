@@ -2,6 +2,7 @@
 
 import random
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from crm_pipeline.cli.main import run
 from crm_pipeline.errors import SyncsDisabled, UsageError
-from crm_pipeline.model.writeback import Enqueued
+from crm_pipeline.model.writeback import Enqueued, Lane, Value
 from crm_pipeline.sync.assembly import Installation
 from crm_pipeline.warehouse import outbox_desk
 from crm_pipeline.warehouse.connection import Warehouse
@@ -40,7 +41,15 @@ from crm_pipeline_tests.cases.deciding import (
     settle,
     write_backs,
 )
-from crm_pipeline_tests.cases.writing import assert_conserved, codes, drain, ids, states
+from crm_pipeline_tests.cases.writing import (
+    assert_conserved,
+    codes,
+    drain,
+    ids,
+    states,
+    update,
+    wish,
+)
 from crm_pipeline_tests.house import House
 
 __all__ = ["dbt_folder", "deciding"]
@@ -143,6 +152,69 @@ def test_a_score_that_people_entered_is_written_over_or_kept_as_the_setting_says
     cycle(deciding)
     assert held(deciding, SCORE)[:3] == [6, 6, 6], "an empty field is ours again"
     assert cycle(deciding) == 0
+
+
+def by_hand(house: House, name: str, value: Value) -> None:
+    """An update that somebody asks for."""
+    wish(house, replace(update(ids(house)[0], Lane.ACTION, x=1), fields={name: value}))
+
+
+def test_a_score_that_an_action_or_an_undo_wrote_is_one_that_people_entered(
+    deciding: House,
+) -> None:
+    lead = ids(deciding)[0]
+    deciding.org.update("Lead", lead, {SCORE: 90})
+    deciding.sync()
+    score(deciding, 0, 5)
+    built(deciding)
+    batch = decided(deciding, "lead_scores").batch
+    assert batch is not None
+    drain(deciding)
+    undone(deciding, batch)
+    drain(deciding)
+    write_backs(deciding, lead_scores={"enabled": True, "edited_in_crm": "keep"})
+    score(deciding, 0, 20)
+    cycle(deciding)
+    assert held(deciding, SCORE)[0] == 90
+    by_hand(deciding, SCORE, 77)
+    drain(deciding)
+    score(deciding, 0, 21)
+    cycle(deciding)
+    assert held(deciding, SCORE)[0] == 77
+
+
+@pytest.mark.parametrize("value", ["", "７７"])
+def test_an_odd_score_or_visit_of_an_action_stops_no_decision(deciding: House, value: str) -> None:
+    for number in range(2):
+        score(deciding, number, 5)
+        visit(deciding, number, MONDAY)
+    for name in (SCORE, VISIT):
+        by_hand(deciding, name, value)
+    assert decided(deciding, "lead_scores").records == 2
+    assert decided(deciding, "visits").records == 2
+
+
+def test_h23_the_same_update_may_be_asked_for_as_often_as_one_likes(deciding: House) -> None:
+    for _ in range(5):
+        by_hand(deciding, "Title", "Boss")
+        drain(deciding)
+    assert set(states(deciding)) <= {"applied", "superseded"}
+
+
+def test_h25_after_an_undo_touches_go_on(deciding: House) -> None:
+    for day, word in enumerate(("one", "two", "three")):
+        at = MONDAY + timedelta(days=day)
+        touch(deciding, (MONDAY, "a", "b"), (at, word, word))
+        built(deciding)
+        batch = decided(deciding, "touches").batch
+        drain(deciding)
+        assert held(deciding, LAST_CHANNEL)[0] == word
+        if word == "two":
+            assert batch is not None
+            undone(deciding, batch)
+            drain(deciding)
+            assert held(deciding, LAST_CHANNEL)[0] == "one"
+        deciding.sync()
 
 
 def test_a_score_whose_edits_cannot_be_seen_is_left_out_where_they_are_kept(

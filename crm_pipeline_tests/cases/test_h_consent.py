@@ -8,8 +8,10 @@ from crm_pipeline.cli.main import run
 from crm_pipeline.defs.dbt_project import project_variables
 from crm_pipeline.model.writeback import Enqueued
 from crm_pipeline.sync.assembly import Installation
+from crm_pipeline.warehouse import outbox_desk
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.opting_in import note_opt_in
+from crm_pipeline.warehouse.outbox_desk import Chosen
 from crm_pipeline_tests.cases.deciding import (
     BOUNCED,
     BOX,
@@ -273,3 +275,64 @@ def test_h14_h15_h16_h17_both_sides_of_a_real_warehouse_come_to_one_opinion_and_
             ("l3@x.org", "unsubscribed"),
         ]
         assert_conserved(house)
+
+
+PARK = (
+    "UPDATE crm_sync.outbox SET state = 'parked', ended_at = now(), code = 'INVALID_FIELD',"
+    " reason = 'x', remedy = 'x'"
+)
+
+
+def test_h15_a_new_opt_out_is_ticked_though_an_older_tick_was_parked(deciding: House) -> None:
+    says(deciding, "l0@x.org", "unsubscribed", "2026-01-01Z")
+    decided(deciding, "consent")
+    deciding.execute(PARK)
+    says(deciding, "l0@x.org", "subscribed", "2026-02-01Z")
+    cycle(deciding)
+    assert codes(deciding, "superseded") == {"WITHDRAWN": 1}
+    says(deciding, "l0@x.org", "unsubscribed", "2026-03-01Z")
+    cycle(deciding)
+    assert held(deciding, BOX)[0] is True
+
+
+def test_h15_who_is_restored_from_the_bin_is_ticked(deciding: House) -> None:
+    lead = ids(deciding)[0]
+    says(deciding, "l0@x.org", "unsubscribed")
+    decided(deciding, "consent")
+    deciding.org.delete("Lead", lead)
+    drain(deciding)
+    assert codes(deciding) == {"ENTITY_IS_DELETED": 1}
+    deciding.org.undelete("Lead", lead)
+    cycle(deciding)
+    assert held(deciding, BOX)[0] is True
+
+
+def test_h15_an_opt_in_of_tomorrow_is_no_opt_in_yet(deciding: House) -> None:
+    says(deciding, "l0@x.org", "subscribed", "2099-01-01Z")
+    says(deciding, "l0@x.org", "unsubscribed")
+    says(deciding, "l1@x.org", "unsubscribed")
+    cycle(deciding)
+    assert held(deciding, BOX)[:2] == [False, True]
+    says(deciding, "l0@x.org", "unsubscribed", "2098-01-01Z")
+    cycle(deciding)
+    assert held(deciding, BOX)[0] is True
+
+
+def test_h15_an_opt_in_takes_back_ticks_that_were_parked(deciding: House) -> None:
+    warehouse = Warehouse(deciding.database_url)
+    says(deciding, "l0@x.org", "unsubscribed")
+    decided(deciding, "consent")
+    deciding.execute(PARK)
+    note_opt_in(warehouse, Installation.from_environment().settings, "l0@x.org", "form")
+    outbox_desk.requeue(warehouse, Chosen(origin="consent"))
+    drain(deciding)
+    assert held(deciding, BOX)[0] is False
+
+
+def test_h15_an_opt_in_that_a_tool_notes_takes_back_a_tick_that_waits(deciding: House) -> None:
+    says(deciding, "l0@x.org", "unsubscribed")
+    decided(deciding, "consent")
+    says(deciding, "l0@x.org", "subscribed", "2026-02-01Z")
+    cycle(deciding)
+    assert held(deciding, BOX)[0] is False
+    assert codes(deciding, "superseded") == {"WITHDRAWN": 1}

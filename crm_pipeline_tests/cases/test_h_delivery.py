@@ -44,6 +44,25 @@ def upsert(object_name: str, field: str, external_id: str, **fields: str) -> Int
     )
 
 
+def test_h3_two_upserts_whose_keys_differ_in_case_alone_make_one_record(writing: House) -> None:
+    for key in ("ab", "AB"):
+        wish(writing, upsert("Lead", "External_Key__c", key, LastName=key, Company="Co"))
+    drain(writing)
+    drain(writing)
+    assert states(writing) == {"applied": 2}
+    found = writing.org.query("SELECT LastName FROM Lead WHERE External_Key__c = 'ab'")
+    assert [row["LastName"] for row in found] == ["AB"]
+
+
+def test_h6_an_arrow_in_a_key_is_no_hop_to_another_record(writing: House) -> None:
+    loser, winner, *_ = ids(writing)
+    writing.org.merge("Lead", winner, [loser])
+    wish(writing, update(loser, key="a=>b=>c=>d=>e=>f=>g", Title="Ours"))
+    drain(writing)
+    drain(writing)
+    assert held_by(writing, winner, "Title") == "Ours"
+
+
 def test_h3_a_key_that_is_not_unique_is_refused_before_anything_is_sent(writing: House) -> None:
     writing.org.retype_field("Lead", KEY_FIELD, unique=False)
     wish(writing, create(LastName="New", Company="Co"))

@@ -52,6 +52,32 @@ def names_of(house: House) -> list[str]:
     return sorted(str(row["LastName"]) for row in rows)
 
 
+def test_h1_a_create_whose_answer_was_lost_does_not_undo_what_people_changed_since(
+    writing: House,
+) -> None:
+    wish(writing, create(LastName="Doe", Company="New", Title="Ours"))
+    writing.served.server.faults.script([Fault("lost_answer", COLLECTIONS, "PATCH")])
+    drain(writing, manners=SLOW_RETRIES)
+    [lead] = [str(r["Id"]) for r in writing.org.query("SELECT Id FROM Lead WHERE Company = 'New'")]
+    writing.org.update("Lead", lead, {"Title": "Theirs"})
+    writing.execute("UPDATE crm_sync.outbox SET not_before = now()")
+    drain(writing)
+    assert states(writing) == {"applied": 1}
+    assert held_by(writing, lead, "Title") == "Theirs"
+
+
+def test_h1_a_create_whose_answer_was_lost_is_sought_by_the_key_that_it_was_sent_with(
+    writing: House,
+) -> None:
+    wish(writing, create(LastName="Doe", Company="New"))
+    writing.served.server.faults.script([Fault("lost_answer", COLLECTIONS, "PATCH")])
+    drain(writing, manners=SLOW_RETRIES)
+    writing.configure(write_backs={"key_field": "External_Key__c"})
+    writing.execute("UPDATE crm_sync.outbox SET not_before = now()")
+    drain(writing)
+    assert names_of(writing) == ["Doe"]
+
+
 @pytest.mark.parametrize("kind", ["lost_answer", "reset", "late_status"])
 def test_h1_h29_a_create_without_an_answer_makes_one_record(writing: House, kind: str) -> None:
     writing.served.server.faults.script([{"kind": kind, "path": COLLECTIONS, "method": "PATCH"}])

@@ -91,7 +91,7 @@ def test_ticks_find_their_records_by_id_however_little_the_planner_knows(
 def _passed_over(plan: dict[str, Any]) -> int:
     """Pairs of rows that were looked at in vain, in all joins of a plan."""
     below = sum(_passed_over(child) for child in plan.get("Plans", ()))
-    return below + plan.get("Rows Removed by Join Filter", 0) * plan["Actual Loops"]
+    return below + int(plan.get("Rows Removed by Join Filter", 0) * plan["Actual Loops"])
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,8 @@ def _text(value: Value) -> object:
 
 def _time(value: Value) -> object:
     given = value if isinstance(value, time) else time.fromisoformat(str(value))
+    if given.utcoffset():  # without a day nobody can tell which time that is elsewhere
+        raise ValueError
     return f"{given:%H:%M:%S}.{given.microsecond // 1000:03d}Z"
 
 

@@ -58,6 +58,7 @@ def test_a_value_has_the_form_of_its_field(
         (ValueType.DATE, "yesterday"),
         (ValueType.DATETIME, "2026-03-02T12:00:00"),
         (ValueType.TIME, "noon"),
+        (ValueType.TIME, "10:00:00+02:00"),
     ],
 )
 def test_a_value_that_is_none_of_the_fields_is_told_without_being_repeated(

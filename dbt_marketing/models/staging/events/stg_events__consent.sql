@@ -4,6 +4,8 @@ select
     status,
     side,
     evidence,
-    occurred_at,
+    -- Nobody can have opted in later than we were told: such a clock would outlast every opt-out.
+    case when status = 'subscribed' then least(occurred_at, noted_at) else occurred_at end
+        as occurred_at,
     noted_at
 from {{ source('events', 'consent_ledger') }}
