@@ -85,10 +85,13 @@ class WriteOptions:
         on_duplicate: when its duplicate rules object.
         assignment: `none` keeps the owner that the write says, `default` lets the active assignment
             rule choose, anything else is the id of a rule.
+        if_unchanged: whether an update gives way where the record holds something else by now than
+            when it was wanted: what people entered meanwhile stays.
     """
 
     on_duplicate: OnDuplicate = OnDuplicate.PARK
     assignment: str = "none"
+    if_unchanged: bool = False
 
     def as_json(self) -> dict[str, str]:
         """Only what differs from the default, so that equal options are equal texts."""
@@ -97,13 +100,17 @@ class WriteOptions:
             found["on_duplicate"] = self.on_duplicate.value
         if self.assignment != "none":
             found["assignment"] = self.assignment
+        if self.if_unchanged:
+            found["if_unchanged"] = "yes"
         return found
 
     @classmethod
     def from_json(cls, stored: Mapping[str, str]) -> "WriteOptions":
         """What `as_json` wrote."""
         return cls(
-            OnDuplicate(stored.get("on_duplicate", "park")), stored.get("assignment", "none")
+            OnDuplicate(stored.get("on_duplicate", "park")),
+            stored.get("assignment", "none"),
+            stored.get("if_unchanged") == "yes",
         )
 
 
@@ -233,7 +240,8 @@ class Verdict(StrEnum):
 
     RETRY: it may succeed in a moment. WAIT: a person or a process of the CRM's must be done first.
     PARK: it cannot succeed as it is. GONE: the record is not there any more. CONVERTED: it became
-    another record. DUPLICATE: the CRM's duplicate rules know it already.
+    another record. DUPLICATE: the CRM's duplicate rules know it already. SPARED: the record holds
+    something else by now, and was to be left alone then.
     """
 
     APPLIED = "applied"
@@ -243,6 +251,7 @@ class Verdict(StrEnum):
     GONE = "gone"
     CONVERTED = "converted"
     DUPLICATE = "duplicate"
+    SPARED = "spared"
 
 
 @dataclass(frozen=True, slots=True)

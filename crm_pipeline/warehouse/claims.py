@@ -66,6 +66,7 @@ class ClaimedWrite:
         values: by field: one for an update, the whole map for a create or upsert.
         refusals: so often it was refused for reasons that should pass.
         hops: so often it was handed on to another record.
+        before: what the field held when the write-back was wanted; None is nothing.
     """
 
     write_id: int
@@ -75,6 +76,7 @@ class ClaimedWrite:
     values: Mapping[str, Value]
     refusals: int
     hops: int
+    before: Value = None
 
 
 # One write per record on its way, those of one external id in their order (to a CRM, `ab` and `AB`
@@ -141,7 +143,7 @@ FROM due WHERE o.write_id = due.write_id AND (due.bytes <= %(bytes)s OR due.byte
 _CLAIMED = """
 SELECT write_id, record_id, external_id, parent_id,
        coalesce(fields, jsonb_build_object(field, value)), refusals,
-       length(substring(idempotency_key FROM '(?:=>[A-Za-z0-9]{18})*$')) / 20
+       length(substring(idempotency_key FROM '(?:=>[A-Za-z0-9]{18})*$')) / 20, before
 FROM crm_sync.outbox WHERE claim_id = %s AND state = 'sending' ORDER BY write_id
 """
 _OPEN_CLAIMS = """

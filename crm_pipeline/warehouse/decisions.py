@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from crm_pipeline.model.writeback import Enqueued
+from crm_pipeline.model.writeback import Enqueued, WriteOptions
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.outbox import enqueue_from
 
@@ -30,7 +30,8 @@ UPDATE crm_sync.write_back SET marts = %s, settings = %s, looked_at = now() WHER
 _ENQUEUE = """
 SELECT {batch} || '/' || f.object_name || '/' || f.record_id || '/' || f.field AS idempotency_key,
        {lane}::smallint AS lane, {origin} AS origin, {batch} AS batch, f.object_name, f.record_id,
-       f.field, f.value, f.before, f.value_at, {is_held}::boolean AS is_held
+       f.field, f.value, f.before, f.value_at, {is_held}::boolean AS is_held,
+       CASE WHEN f.is_kept_if_edited THEN {if_unchanged} ELSE '{{}}' END::jsonb AS options
 FROM pg_temp.write_back_found f
 """
 _DECIDED = """
@@ -105,6 +106,7 @@ def enqueue_found(
         lane=sql.Literal(lane),
         origin=sql.Literal(name),
         is_held=sql.Literal(is_held),
+        if_unchanged=sql.Literal(json.dumps(WriteOptions(if_unchanged=True).as_json())),
     )
     return enqueue_from(connection, query)
 

@@ -26,7 +26,7 @@ FOUND = sql.Identifier("pg_temp", "write_back_found")
 _CREATE = """
 CREATE TEMPORARY TABLE write_back_found (
     object_name text, record_id text COLLATE "C", field text, value jsonb, before jsonb,
-    value_at timestamptz
+    value_at timestamptz, is_kept_if_edited boolean
 ) ON COMMIT DROP
 """
 # Of the newest row of a field that was not superseded, one that waits tells what the record will
@@ -61,9 +61,9 @@ WITH said AS (
     CROSS JOIN LATERAL (SELECT {held} AS held) k
     WHERE {living}
 )
-INSERT INTO {found} (object_name, record_id, field, value, before, value_at)
+INSERT INTO {found} (object_name, record_id, field, value, before, value_at, is_kept_if_edited)
 SELECT {object}, c.record_id, {field}, c.value,
-       CASE WHEN c.held <> c.value THEN c.held END, c.value_at
+       CASE WHEN c.held <> c.value THEN c.held END, c.value_at, {keeps_edited}
 FROM compared c
 WHERE {differs} AND {may_replace}
 AND (c.state = 'parked' AND c.said = c.value AND c.is_back IS NOT TRUE) IS NOT TRUE
@@ -299,6 +299,7 @@ def find(
             living=target.living,
             found=FOUND,
             differs=wishes.differs,
+            keeps_edited=sql.Literal(keeps_edited),
             may_replace=sql.SQL(_NOT_ENTERED if keeps_edited else "true").format(**names),
             deleted=sql.Literal(DELETED),
             last_read=sql.SQL(_LAST_READ).format(**names),

@@ -104,6 +104,7 @@ SELECT count(*) FROM (
     ORDER BY object_name, record_id, field FOR UPDATE OF o
 ) locked
 """
+# What gives way to people does so to what waits already, too.
 _JUDGE = f"""
 CREATE TEMPORARY TABLE outbox_judged ON COMMIT DROP AS
 SELECT nextval(pg_get_serial_sequence('crm_sync.outbox', 'write_id')) AS write_id, j.*
@@ -124,7 +125,9 @@ FROM (
         SELECT max(o.write_id) AS write_id FROM (
             SELECT p.write_id FROM crm_sync.outbox p
             WHERE p.object_name = n.object_name AND p.record_id = n.record_id
-            AND p.field = n.field AND p.value_at > n.value_at AND p.state IN ('waiting', 'held')
+            AND p.field = n.field AND p.state IN ('waiting', 'held')
+            AND (p.value_at > n.value_at
+                 OR n.options ? 'if_unchanged' AND NOT p.options ? 'if_unchanged')
             UNION ALL
             SELECT s.write_id FROM crm_sync.outbox s
             WHERE s.object_name = n.object_name AND s.record_id = n.record_id

@@ -69,7 +69,7 @@ WITH newer AS (
     WHERE s.verdict <> 'applied'
 ), judged AS (
     SELECT s.*, n.newer_id,
-           CASE WHEN n.newer_id IS NOT NULL THEN 'superseded'
+           CASE WHEN n.newer_id IS NOT NULL OR s.verdict = 'spared' THEN 'superseded'
                 WHEN s.verdict IN ('retry', 'wait')
                      AND o.refusals + s.counts::int < {MOST_REFUSALS} THEN 'waiting'
                 ELSE 'parked' END AS state

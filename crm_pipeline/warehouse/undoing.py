@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import set_json_loads
 
-from crm_pipeline.model.writeback import UNDO, Enqueued, Lane, Value
+from crm_pipeline.model.writeback import UNDO, Enqueued, Lane, Value, WriteOptions
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.outbox import enqueue_from
 
@@ -41,6 +41,7 @@ _REVERSED = """
 SELECT 'undo/' || o.write_id AS idempotency_key, {lane}::smallint AS lane, {origin} AS origin,
        {batch} AS batch, o.object_name, coalesce(o.written_id, o.record_id) AS record_id, o.field,
        o.before AS value, o.value AS before,
+       {options}::jsonb AS options,
        o.value_at + interval '1 microsecond' AS value_at
 FROM crm_sync.outbox o WHERE o.write_id = ANY({ids}) AND o.batch = {undone}
 """
@@ -102,6 +103,7 @@ def enqueue_reversed(
     query = sql.SQL(_REVERSED).format(
         lane=sql.Literal(int(Lane.ACTION)),
         origin=sql.Literal(UNDO),
+        options=sql.Literal(json.dumps(WriteOptions(if_unchanged=True).as_json())),
         batch=sql.Literal(batch),
         ids=sql.Literal(list(ids)),
         undone=sql.Literal(undone),

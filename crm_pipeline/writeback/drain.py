@@ -13,12 +13,19 @@ from datetime import datetime
 
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.crm.port import CrmConnector
-from crm_pipeline.errors import SyncsDisabled, UsageError, WrongOrganization
+from crm_pipeline.errors import (
+    CrmPipelineError,
+    ObjectUnavailable,
+    SyncsDisabled,
+    TransientError,
+    UsageError,
+    WrongOrganization,
+)
 from crm_pipeline.model.objects import CrmObject, Transport
 from crm_pipeline.model.sync import SyncMode
 from crm_pipeline.model.writeback import Lane, Operation, WriteState
 from crm_pipeline.warehouse import outbox_desk
-from crm_pipeline.warehouse.claims import Portion, claim, next_portion, open_claims
+from crm_pipeline.warehouse.claims import Claim, Portion, claim, next_portion, open_claims
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import WRITE_BACK_LEASE, held_lease
 from crm_pipeline.warehouse.ledger import known_organization
@@ -28,6 +35,7 @@ from crm_pipeline.writeback.choice import MOST_WRITES_AT_ONCE, choose
 from crm_pipeline.writeback.context import Report, WriteContext, WriteManners
 from crm_pipeline.writeback.jobs import go_on_with_job, send_by_job
 from crm_pipeline.writeback.sending import Sending
+from crm_pipeline.writeback.sparing import spare_changed
 
 _MOST_BYTES_BY_CALLS = 32 * 1024**2
 
@@ -188,6 +196,8 @@ class _Round:
             self.without.add(portion.object_name)
             return True
         context.report("claimed")
+        if portion.options.if_unchanged and not self._spare(taken, crm_object):
+            return True
         if is_job:
             send_by_job(context, taken, crm_object, self._urgent)
             return True
@@ -195,6 +205,20 @@ class _Round:
         sending.run()
         if sending.stop is not None:
             self.without.add(portion.object_name)
+        return True
+
+    def _spare(self, taken: Claim, crm_object: CrmObject) -> bool:
+        """Let a claim give way to what people entered; without an answer, all of it waits again."""
+        try:
+            spare_changed(self.context, taken, crm_object)
+        except CrmPipelineError as error:
+            uncertain = taken.portion.is_uncertain
+            release(self.context.warehouse, self.context.lease, taken, is_uncertain=uncertain)
+            if not isinstance(error, TransientError | ObjectUnavailable):
+                raise
+            self.context.note(error)
+            self.without.add(taken.portion.object_name)
+            return False
         return True
 
     def _urgent(self) -> None:

@@ -154,6 +154,38 @@ def test_a_score_that_people_entered_is_written_over_or_kept_as_the_setting_says
     assert cycle(deciding) == 0
 
 
+@pytest.mark.parametrize("write_back", ["lead_scores", "touches"])
+def test_h20_what_waited_for_approval_spares_what_people_entered_meanwhile(
+    deciding: House, write_back: str
+) -> None:
+    write_backs(
+        deciding,
+        lead_scores={"enabled": True, "edited_in_crm": "keep"},
+        touches={"enabled": True},
+        approval={"most_records": 1},
+    )
+    for number in range(2):
+        score(deciding, number, 5)
+        at = {f"{which}_touch_at": MONDAY for which in ("first", "last")}
+        words = {f"{which}_touch_channel": "ours" for which in ("first", "last")}
+        fact(deciding, "fct_touches", number, **at, **words)
+    built(deciding)
+    name, ours, theirs = {
+        "lead_scores": (SCORE, 5, 77),
+        "touches": (FIRST_CHANNEL, "ours", "theirs"),
+    }[write_back]
+    batch = decided(deciding, write_back).batch
+    assert batch is not None
+    deciding.org.update("Lead", ids(deciding)[0], {name: theirs})
+    with Warehouse(deciding.database_url).connect() as connection:
+        outbox_desk.approve(connection, batch)
+    drain(deciding)
+    assert held(deciding, name)[:2] == [theirs, ours]
+    assert codes(deciding, "superseded") == {"CHANGED_IN_CRM": 1}
+    assert_conserved(deciding)
+    assert cycle(deciding) == 0
+
+
 def by_hand(house: House, name: str, value: Value) -> None:
     """An update that somebody asks for."""
     wish(house, replace(update(ids(house)[0], Lane.ACTION, x=1), fields={name: value}))
