@@ -4,9 +4,17 @@ Belongs here: what is written to the record that an action is about, and by whic
 belong here: which record that is (finding.py), one value for one field (values.py).
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from crm_pipeline.actions.facts import MEMBER, Facts
+from crm_pipeline.actions.facts import (
+    MEMBER,
+    Facts,
+    Place,
+    key_place,
+    member_place,
+    person_place,
+)
 from crm_pipeline.actions.finding import MEMBER_FIELDS, Ambiguous, Finder, Target
 from crm_pipeline.actions.reading import Asked
 from crm_pipeline.actions.refusing import REMEDIES, Refusal
@@ -45,11 +53,9 @@ class Decider:
     def decide(self, asked: Asked) -> Decision:
         """What becomes of an action; whatever is wrong with it stops no other."""
         action_id = asked.action.action_id
-        maker = self.facts.making.get(asked.email or "")
+        maker = next(filter(None, map(self.facts.making.get, _places(asked))), None)
         if maker is not None:
-            return Decision(
-                action_id, ActionState.REQUESTED, match_email=asked.email, waits_for=maker
-            )
+            return _waiting(asked, maker)
         try:
             return self._decided(asked)
         except Refusal as refusal:
@@ -100,8 +106,14 @@ class Decider:
         key_field = self.settings.write_backs.key_field
         _require_key(self.finder.connector.key_refusal(crm_object, key_field))
         intent = _intent(asked, crm_object, Operation.CREATE, values, self._options(asked))
-        if asked.email and crm_object.name in PEOPLE:
-            self.facts.making[asked.email] = action.action_id
+        places = [person_place(asked.email)] if asked.email and crm_object.name in PEOPLE else []
+        if crm_object.name == MEMBER:
+            person = values.get("ContactId") or values.get("LeadId")
+            places = [member_place(str(values.get("CampaignId")), str(person))]
+        maker = next(filter(None, map(self.facts.making.get, places)), None)
+        if maker is not None:
+            return _waiting(asked, maker)
+        self.facts.making |= dict.fromkeys(places, action.action_id)
         return _enqueued(asked, intent)
 
     def _upsert(self, asked: Asked) -> Decision:
@@ -121,6 +133,11 @@ class Decider:
         intent = _intent(
             asked, crm_object, Operation.UPSERT, values, self._options(asked), key_field=known.name
         )
+        places = [key_place(crm_object.name, known.name, action.external_id or "")]
+        if crm_object.name in PEOPLE and isinstance(email := values.get("Email"), str):
+            places.append(person_place(email.strip().lower()))
+        for place in places:
+            self.facts.making.setdefault(place, action.action_id)
         return _enqueued(asked, intent)
 
     def _update(self, asked: Asked, target: Target) -> Decision:
@@ -132,15 +149,8 @@ class Decider:
         kept = set() if is_update else set(asked.options.only_new)
         if crm_object.name == MEMBER:
             kept |= {name.casefold() for name in MEMBER_FIELDS}
-        held = self.facts.held.get(target.record_id or "", {})
-        kept |= {
-            name.casefold()
-            for name, value in held.items()
-            if name.casefold() in asked.options.only_empty and value not in (None, "")
-        }
         writer = self._values(asked, crm_object, Operation.UPDATE)
         values = writer.of({k: v for k, v in action.fields.items() if k.casefold() not in kept})
-        held |= values
         # A record that was there already keeps its owner, and no assignment rule gets it.
         options = self._options(asked) if is_update else WriteOptions()
         values |= self._owner(asked) if is_update else {}
@@ -152,10 +162,16 @@ class Decider:
             return _unneeded(
                 asked, target, "NOTHING_TO_WRITE", f"Nothing of it is to be written.{left_out}"
             )
-        intent = _intent(
-            asked, crm_object, Operation.UPDATE, values, options, record_id=target.record_id
-        )
-        return _enqueued(asked, intent, how=how, target=target)
+        gives_way = {k: v for k, v in values.items() if k.casefold() in asked.options.only_empty}
+        intents = [
+            _intent(asked, crm_object, Operation.UPDATE, part, chosen, record_id=target.record_id)
+            for part, chosen in (
+                ({k: v for k, v in values.items() if k not in gives_way}, options),
+                (gives_way, replace(options, if_unchanged=True)),
+            )
+            if part
+        ]
+        return _enqueued(asked, *intents, how=how, target=target)
 
     def _require_chosen(self, crm_object: CrmObject) -> None:
         """Nothing is written to an object that is not listed: it would wait for ever."""
@@ -257,8 +273,27 @@ def _intent(
     )
 
 
+def _places(asked: Asked) -> Iterator[Place]:
+    """Where its record may be in the making: then it waits, and finds it."""
+    action = asked.action
+    if asked.email:
+        yield person_place(asked.email)
+    looks_first = action.kind is ActionKind.UPDATE or asked.options.depends_on_record
+    if action.external_id_field and action.external_id and looks_first:
+        yield key_place(asked.crm_object.name, action.external_id_field, action.external_id)
+
+
+def _waiting(asked: Asked, maker: str) -> Decision:
+    return Decision(
+        asked.action.action_id,
+        ActionState.REQUESTED,
+        match_email=asked.email,
+        waits_for=maker,
+    )
+
+
 def _enqueued(
-    asked: Asked, intent: Intent, *, how: str | None = None, target: Target | None = None
+    asked: Asked, *intents: Intent, how: str | None = None, target: Target | None = None
 ) -> Decision:
     return Decision(
         asked.action.action_id,
@@ -267,7 +302,7 @@ def _enqueued(
         match_email=asked.email,
         matched_object=target.crm_object.name if target else None,
         matches=(target.record_id,) if target and target.record_id else (),
-        intent=intent,
+        intents=intents,
     )
 
 

@@ -1,7 +1,7 @@
 """What must be known to decide a portion of actions, asked for all of them at once.
 
-The warehouse is asked first and the CRM after it: our tables are as old as the last sync, and who
-is not in them may have been created since.
+Who has an address, the CRM itself is asked: our tables are as old as the last sync, and since then
+people were created, deleted, merged, or got another address.
 
 Belongs here: gathering. Does not belong here: what follows from it (deciding.py).
 """
@@ -10,24 +10,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from crm_pipeline.actions.reading import Asked
+from crm_pipeline.actions.reading import Asked, field_value
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.errors import ObjectUnavailable, UsageError
 from crm_pipeline.model.actions import CARRIERS, PEOPLE, ActionKind
 from crm_pipeline.model.objects import CrmObject, ValueType
-from crm_pipeline.model.writeback import Value
 from crm_pipeline.warehouse.actions import (
     OwnerFound,
-    PeopleTable,
     assignment_rules,
     being_made,
     owners_named,
-    people_by_email,
 )
 from crm_pipeline.warehouse.connection import Warehouse
 
 MEMBER = "CampaignMember"
+Place = tuple[str, ...]
+"""What a record is found by; there is at most one record at a place."""
 _PERSON_FIELDS = ("LeadId", "ContactId")
 
 
@@ -55,8 +54,7 @@ class Facts:
         rules: object of each assignment rule; None without reference data.
         campaigns: ids by name in lower case.
         members: ids of campaign members by campaign and person.
-        making: addresses of people who are being created, with the action that does it.
-        held: what records hold, by id and field, where only empty fields may be filled.
+        making: places of records that are being created, with the action that does it.
     """
 
     people: Mapping[str, People] = field(default_factory=dict)
@@ -65,8 +63,7 @@ class Facts:
     rules: Mapping[str, str] | None = None
     campaigns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     members: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
-    making: dict[str, str] = field(default_factory=dict)
-    held: dict[str, dict[str, Value]] = field(default_factory=dict)
+    making: dict[Place, str] = field(default_factory=dict)
 
 
 class Describer:
@@ -105,18 +102,30 @@ class Gatherer:
             owners=self._owners(owners),
             rules=assignment_rules(self.warehouse),
             campaigns=self._campaigns(portion),
-            making=being_made(self.warehouse, emails) if emails else {},
+            making=self._making(),
         )
         facts.members = self._members(portion, facts)
         return facts
 
+    def _making(self) -> dict[Place, str]:
+        """Records that earlier portions make, or earlier looks."""
+        found: dict[Place, str] = {}
+        for one in being_made(self.warehouse):
+            places = []
+            if one.object_name in PEOPLE and one.email:
+                places.append(person_place(one.email))
+            if one.external_id_field and one.external_id:
+                places.append(key_place(one.object_name, one.external_id_field, one.external_id))
+            if one.object_name == MEMBER and one.campaign and one.person:
+                places.append(member_place(one.campaign, one.person))
+            for place in places:
+                found.setdefault(place, one.action_id)
+        return found
+
     def _people(self, emails: Sequence[str]) -> dict[str, People]:
         found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-        for person in people_by_email(self.warehouse, people_tables(self.settings), emails):
-            found[person.email][person.object_name].add(person.record_id)
-        lacking = [email for email in emails if email not in found]
         for name in PEOPLE:
-            for email, object_name, record_id in self._living(name, lacking):
+            for email, object_name, record_id in self._living(name, emails):
                 found[email][object_name].add(record_id)
         return {
             email: People({name: tuple(sorted(ids)) for name, ids in by_object.items()})
@@ -209,8 +218,10 @@ class Gatherer:
             speaking = known.speaking() if known else None
             if speaking is not None:
                 people[f"{speaking[0]}Id"].update(speaking[1])
+            if one.action.record_object in PEOPLE and one.action.record_id:
+                people[f"{one.action.record_object}Id"].add(one.action.record_id)
             for name in _PERSON_FIELDS:
-                given = one.action.fields.get(name)
+                given = field_value(one.action, name)
                 record_id = self.id_or_none(given) if isinstance(given, str) else None
                 if record_id is not None:
                     people[name].add(record_id)
@@ -224,16 +235,19 @@ class Gatherer:
             return None
 
 
-def people_tables(settings: Settings) -> tuple[PeopleTable, ...]:
-    """The tables of people that the settings map with their addresses."""
-    found = []
-    for name in PEOPLE:
-        chosen = settings.objects.get(name)
-        columns = {m.field.casefold(): m.column for m in chosen.columns} if chosen else {}
-        if chosen is not None and "email" in columns:
-            table = chosen.table_name(name)
-            found.append(PeopleTable(name, table, columns["id"], columns["email"]))
-    return tuple(found)
+def person_place(email: str) -> Place:
+    """A lead or contact by its address."""
+    return ("person", email)
+
+
+def key_place(object_name: str, field_name: str, key: str) -> Place:
+    """A record by its external id, as the CRM compares them."""
+    return ("key", object_name, field_name.casefold(), key.casefold())
+
+
+def member_place(campaign: str, person: str) -> Place:
+    """A membership."""
+    return ("member", campaign, person)
 
 
 def _has(portion: Sequence[Asked], name: str) -> bool:

@@ -14,8 +14,7 @@ Belongs here: this table. Does not belong here: gathering what it rests on (fact
 written (deciding.py).
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from crm_pipeline.actions.facts import MEMBER, Describer, Facts
@@ -24,7 +23,7 @@ from crm_pipeline.actions.refusing import Refusal
 from crm_pipeline.config.names import show
 from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.errors import UsageError
-from crm_pipeline.model.actions import CARRIERS, ActionKind
+from crm_pipeline.model.actions import CARRIERS, PEOPLE, ActionKind
 from crm_pipeline.model.objects import CrmObject, ValueType
 from crm_pipeline.model.writeback import Value
 
@@ -79,9 +78,10 @@ class Finder:
             Ambiguous: it may be any of several.
         """
         action = asked.action
-        if action.record_id:
+        if action.record_id and not self._is_chosen_person(asked):
             crm_object = self._object(action.record_object or action.object_name)
-            return Target(crm_object, self._id(action.record_id))
+            how = "A person chose the record" if action.record_object else ""
+            return Target(crm_object, self._id(action.record_id, crm_object), how)
         if action.external_id_field:
             return self._by_key(asked)
         if asked.crm_object.name == MEMBER:
@@ -90,33 +90,10 @@ class Finder:
             return self._about_a_person(asked)
         return self._by_email(asked)
 
-    def held_by_records(self, portion: Sequence[Asked]) -> dict[str, dict[str, Value]]:
-        """What the records hold now in the fields that are only filled where they are empty.
-
-        Returns:
-            Values by id and field; a call for each 2,000 records of an object.
-        """
-        ids: dict[str, set[str]] = defaultdict(set)
-        names: dict[str, set[str]] = defaultdict(set)
-        for asked in portion:
-            target = self._found_or_none(asked) if asked.options.only_empty else None
-            if target is None or target.record_id is None:
-                continue
-            known = (target.crm_object.find(name) for name in asked.options.only_empty)
-            ids[target.crm_object.name].add(target.record_id)
-            names[target.crm_object.name].update(one.name for one in known if one)
-        held: dict[str, dict[str, Value]] = {}
-        for name, wanted in names.items():
-            rows = self.connector.retrieve(self._object(name), sorted(ids[name]), sorted(wanted))
-            held |= {record_id: dict(values) for record_id, values in rows.items()}
-        return held
-
-    def _found_or_none(self, asked: Asked) -> Target | None:
-        """The record, where there is one; why there is none is told when the action is decided."""
-        try:
-            return self.find(asked)
-        except (Refusal, Ambiguous):
-            return None
+    def _is_chosen_person(self, asked: Asked) -> bool:
+        """Whether the record is the person that a task, case or membership is about."""
+        action = asked.action
+        return action.record_object in PEOPLE and asked.crm_object.name in CARRIERS
 
     def _by_email(self, asked: Asked) -> Target:
         person = self._person(asked)
@@ -133,6 +110,9 @@ class Finder:
 
     def _person(self, asked: Asked) -> tuple[str, str] | None:
         """Object and id of the person with the address; None where there is none."""
+        if self._is_chosen_person(asked):
+            crm_object = self._object(asked.action.record_object or "")
+            return crm_object.name, self._id(asked.action.record_id or "", crm_object)
         people = self.facts.people.get(asked.email or "")
         speaking = people.speaking() if people else None
         if speaking is None:
@@ -221,11 +201,14 @@ class Finder:
             raise Refusal("NO_OBJECT", f"There is no object {show(name)} for our user.")
         return crm_object
 
-    def _id(self, text: str) -> str:
+    def _id(self, text: str, crm_object: CrmObject | None = None) -> str:
         try:
-            return self.connector.full_id(text)
+            record_id = self.connector.full_id(text)
         except UsageError as error:
             raise Refusal("BAD_ID", str(error)) from None
+        if crm_object is not None and not record_id.startswith(crm_object.id_prefix or ""):
+            raise Refusal("BAD_ID", f"{show(text)} is no id of a record of {crm_object.name}.")
+        return record_id
 
 
 def _person_fields(object_name: str, person: str, record_id: str) -> dict[str, Value]:

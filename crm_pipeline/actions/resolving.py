@@ -93,7 +93,6 @@ def _decisions(gatherer: Gatherer, portion: Sequence[Action]) -> list[Decision]:
             decisions.append(refused(action.action_id, refusal))
     facts = gatherer.gather(asked)
     finder = Finder(gatherer.connector, gatherer.describe, facts)
-    facts.held = finder.held_by_records(asked)
     decider = Decider(gatherer.settings, finder)
     return decisions + [decider.decide(one) for one in asked]
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from crm_pipeline.actions.refusing import Refusal
 from crm_pipeline.config.names import did_you_mean, listed, show
-from crm_pipeline.config.write_back_settings import ConsentSettings
+from crm_pipeline.config.write_back_settings import BOUNCED_AT, OPT_OUT_BOX, ConsentSettings
 from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.model.objects import CrmField, CrmObject
 from crm_pipeline.model.writeback import Operation, Value
@@ -88,12 +88,14 @@ class Values:
 
     def _require_consent_kept(self, name: str, value: Value) -> None:
         """No action takes an opt-out or a bounce back, whoever asks for it."""
-        own = {
-            marked.casefold()
+        boxes = {OPT_OUT_BOX.casefold()} | {
+            box.casefold()
             for fields in (self.consent.unsubscribed, self.consent.hard_bounced)
-            for marked in fields.by_object.values()
+            for box in fields.by_object.values()
         }
-        if name.casefold() in own and str(value).lower() != "true":
+        is_loosened = name.casefold() in boxes and str(value).lower() != "true"
+        is_forgotten = name.casefold() == BOUNCED_AT.casefold() and value in (None, "")
+        if is_loosened or is_forgotten:
             raise Refusal("CONSENT_NOT_LOOSENED", f"{name} would be taken back.")
 
     def _require_option(self, known: CrmField, value: Value) -> None:

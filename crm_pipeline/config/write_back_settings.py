@@ -18,6 +18,12 @@ from crm_pipeline.config.names import is_field_name, show
 PEOPLE = ("Lead", "Contact")
 """The objects whose records are people."""
 
+OPT_OUT_BOX = "HasOptedOutOfEmail"
+"""The box that the models read as an opt-out, whichever box is written."""
+
+BOUNCED_AT = "EmailBouncedDate"
+"""The instant that the models read as a bounce."""
+
 
 def _field_name(value: str) -> str:
     if not is_field_name(value) or "." in value:
@@ -140,7 +146,7 @@ class ConsentSettings(Section):
         ConsentDirection.FROM_CRM
     )
     """Which way they travel by themselves."""
-    unsubscribed: FieldsOfPeople = on_both("HasOptedOutOfEmail")
+    unsubscribed: FieldsOfPeople = on_both(OPT_OUT_BOX)
     """Checkboxes that are ticked when the address may not be written to."""
     hard_bounced: FieldsOfPeople = on_both("Email_Hard_Bounced__c")
     """Checkboxes that are ticked when mail to the address came back for good."""

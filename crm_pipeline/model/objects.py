@@ -107,6 +107,7 @@ class CrmObject:
         converted_into_field: names what a record was converted to; None without conversions.
         currency_field: names the currency of the record's amounts; None where there is only one.
         allowed_changes: what our user may do to records beyond reading: create, edit, delete.
+        id_prefix: how the ids of its records begin; None where ids do not tell objects apart.
     """
 
     name: str
@@ -121,6 +122,7 @@ class CrmObject:
     currency_field: str | None = None
     is_custom: bool = False
     allowed_changes: tuple[str, ...] = ()
+    id_prefix: str | None = None
 
     def find(self, name: str) -> CrmField | None:
         """The field of that API name, whatever its case."""

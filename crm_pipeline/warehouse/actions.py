@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import LiteralString
 
 from psycopg import sql
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 
 from crm_pipeline.model.actions import Action, ActionKind, ActionState
 from crm_pipeline.model.writeback import Intent
@@ -34,7 +34,7 @@ class Decision:
         match_email: the person's address, where it was found among the fields.
         matched_object: which object the matches are of.
         waits_for: the action that must end first; then nothing is decided yet.
-        intent: what is to be enqueued.
+        intents: what is to be enqueued; of an update, fields that give way go by themselves.
     """
 
     action_id: str
@@ -46,26 +46,25 @@ class Decision:
     matched_object: str | None = None
     matches: tuple[str, ...] = ()
     waits_for: str | None = None
-    intent: Intent | None = None
+    intents: tuple[Intent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class PeopleTable:
-    """Where the warehouse holds people of one object, and by which columns they are found."""
+class BeingMade:
+    """A record that an action creates just now, or may: what tells it from others.
 
+    Attributes:
+        email: in lower case, of any object.
+        campaign: of a campaign member, by id; so is the person.
+    """
+
+    action_id: str
     object_name: str
-    table: str
-    id_column: str
-    email_column: str
-
-
-@dataclass(frozen=True, slots=True)
-class PersonFound:
-    """A living record with an address."""
-
-    email: str
-    object_name: str
-    record_id: str
+    email: str | None
+    external_id_field: str | None
+    external_id: str | None
+    campaign: str | None
+    person: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +88,20 @@ ON CONFLICT (action_id) DO NOTHING
 _TAKE = """
 SELECT action_id, kind, object_name, record_id, match_email, external_id_field, external_id,
        fields::text AS fields, options::text AS options, requested_by, requested_at, ordinal,
-       CASE WHEN record_id = ANY(matches) THEN matched_object END AS record_object
+       -- Of several records a person named the one that is meant.
+       CASE WHEN cardinality(matches) > 1 AND record_id IS NOT NULL
+            THEN matched_object END AS record_object
 FROM crm_sync.action WHERE state = 'requested' AND ordinal > %s ORDER BY ordinal LIMIT %s
 """
 _BEING_MADE = """
-SELECT DISTINCT ON (a.match_email) a.match_email, a.action_id
+SELECT a.action_id, o.object_name,
+       lower(btrim(coalesce(o.fields ->> 'Email', a.match_email))) AS email,
+       a.external_id_field, a.external_id, o.fields ->> 'CampaignId' AS campaign,
+       coalesce(o.fields ->> 'ContactId', o.fields ->> 'LeadId') AS person
 FROM crm_sync.action a JOIN crm_sync.outbox o ON o.idempotency_key = 'action/' || a.action_id
-WHERE a.state = 'enqueued' AND a.match_email = ANY(%s) AND o.operation = 'create'
+WHERE a.state = 'enqueued' AND o.operation IN ('create', 'upsert')
 AND o.state IN ('waiting', 'held', 'sending')
-ORDER BY a.match_email, a.ordinal
+ORDER BY a.ordinal
 """
 _DECIDED = """
 CREATE TEMPORARY TABLE action_decided (
@@ -143,7 +147,7 @@ AND (%(ids)s::text[] IS NULL OR a.action_id = ANY(%(ids)s))
 _REQUEUE = f"""
 UPDATE crm_sync.action a
 SET state = 'requested', resolved_at = NULL, is_dismissed = false, waits_for = NULL,
-    record_id = coalesce(%(record_id)s, a.record_id)
+    record_id = coalesce(events.full_crm_id(btrim(%(record_id)s)), a.record_id)
 WHERE {_CHOSEN}
 """
 _DISMISS = f"UPDATE crm_sync.action a SET is_dismissed = true WHERE {_CHOSEN} AND NOT is_dismissed"
@@ -155,10 +159,6 @@ AND (a.state IN ('enqueued', 'unneeded') OR a.is_dismissed)
 AND NOT EXISTS (
     SELECT FROM crm_sync.action_log l WHERE l.action_id = a.action_id
     AND l.state IN ('waiting', 'parked'))
-"""
-_PEOPLE = """
-SELECT lower(btrim(t.{email})), t.{id}, to_jsonb(t) ->> '_converted_into'
-FROM {table} t WHERE t._deleted_at IS NULL AND lower(btrim(t.{email})) = ANY(%s)
 """
 _USERS = """
 SELECT w.name, t.id, coalesce((to_jsonb(t) ->> 'isactive')::boolean, true), false, '{{}}'::text[]
@@ -218,10 +218,11 @@ def is_any_due(warehouse: Warehouse) -> bool:
     return bool(found and found[0])
 
 
-def being_made(warehouse: Warehouse, emails: Sequence[str]) -> dict[str, str]:
-    """Addresses of people whose record is on its way to the CRM, with the action that wants it."""
+def being_made(warehouse: Warehouse) -> list[BeingMade]:
+    """Records that are on their way to the CRM, the first asked for first."""
     with warehouse.connect(autocommit=True) as connection:
-        return dict(connection.execute(_BEING_MADE, [list(emails)]).fetchall())
+        cursor = connection.cursor(row_factory=class_row(BeingMade))
+        return cursor.execute(_BEING_MADE).fetchall()
 
 
 def keep_decisions(
@@ -258,7 +259,7 @@ def keep_decisions(
                     )
                 )
         still = {row[0] for row in connection.execute(_STILL_ASKED)}
-        intents = [one.intent for one in decisions if one.intent and one.action_id in still]
+        intents = [i for one in decisions if one.action_id in still for i in one.intents]
         if intents:
             enqueue(connection, intents)
         states = [ActionState(row[0]) for row in connection.execute(_SETTLE)]
@@ -328,31 +329,6 @@ def prune_actions(warehouse: Warehouse, *, days: int) -> int:
     """
     with warehouse.connect() as connection:
         return connection.execute(_PRUNE, [days]).rowcount
-
-
-def people_by_email(
-    warehouse: Warehouse, tables: Sequence[PeopleTable], emails: Sequence[str]
-) -> list[PersonFound]:
-    """People as the warehouse knows them; a converted lead is its contact."""
-    found: list[PersonFound] = []
-    with warehouse.connect(autocommit=True) as connection:
-        for one in tables:
-            table = sql.Identifier(warehouse.crm_schema, one.table)
-            if not emails or not is_relation(connection, table):
-                continue
-            rows = connection.execute(
-                sql.SQL(_PEOPLE).format(
-                    table=table,
-                    id=sql.Identifier(one.id_column),
-                    email=sql.Identifier(one.email_column),
-                ),
-                [list(emails)],
-            ).fetchall()
-            found += [
-                PersonFound(email, "Contact" if contact else one.object_name, contact or record_id)
-                for email, record_id, contact in rows
-            ]
-    return found
 
 
 def owners_named(warehouse: Warehouse, names: Sequence[str]) -> list[OwnerFound] | None:

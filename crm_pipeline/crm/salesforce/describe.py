@@ -33,12 +33,10 @@ class Description:
 
     Attributes:
         relationships: by folded name.
-        key_prefix: the first three characters of the object's ids, if it has ids of its own.
     """
 
     crm_object: CrmObject
     relationships: dict[str, Relationship]
-    key_prefix: str | None
 
     def relationship(self, name: str) -> Relationship | None:
         """The way of that name, whatever its case."""
@@ -69,6 +67,7 @@ def description_of(answer: Mapping[str, Any]) -> Description:
         currency_field="CurrencyIsoCode" if "CurrencyIsoCode" in fields else None,
         is_custom=bool(answer.get("custom")),
         allowed_changes=tuple(word for word, flag in _CHANGES.items() if answer.get(flag)),
+        id_prefix=answer.get("keyPrefix"),
     )
     relationships = {
         str(entry["relationshipName"]).casefold(): Relationship(
@@ -77,7 +76,7 @@ def description_of(answer: Mapping[str, Any]) -> Description:
         for entry in entries
         if entry.get("relationshipName") and entry.get("referenceTo")
     }
-    return Description(crm_object, relationships, answer.get("keyPrefix"))
+    return Description(crm_object, relationships)
 
 
 def at_path(found: CrmField, path: str) -> CrmField:

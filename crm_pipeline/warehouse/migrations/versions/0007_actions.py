@@ -127,10 +127,10 @@ LEFT JOIN LATERAL (
            min(e.object_name) AS written_object,
            min(coalesce(e.written_id, e.record_id)) AS record_id,
            bool_or(e.is_created) AS is_created,
-           min(e.code) FILTER (WHERE e.state = 'parked' OR e.code IN ('LINKED', 'READ_BACK'))
-               AS code,
-           min(e.reason) FILTER (WHERE e.state = 'parked' OR e.code IN ('LINKED', 'READ_BACK'))
-               AS reason,
+           min(e.code) FILTER (WHERE e.state = 'parked' OR e.code IN (
+               'LINKED', 'READ_BACK', 'CHANGED_IN_CRM')) AS code,
+           min(e.reason) FILTER (WHERE e.state = 'parked' OR e.code IN (
+               'LINKED', 'READ_BACK', 'CHANGED_IN_CRM')) AS reason,
            min(e.remedy) FILTER (WHERE e.state = 'parked') AS remedy,
            max(e.ended_at) AS ended_at
     FROM crm_sync.outbox w
