@@ -242,9 +242,12 @@ def _told(
 
 def _build_metadata(result: Node) -> dict[str, Any]:
     facts: dict[str, Any] = {"seconds": round(result["execution_time"], 3)}
-    rows = (result.get("adapter_response") or {}).get("rows_affected", -1)
+    answer = result.get("adapter_response") or {}
+    rows = answer.get("rows_affected", -1)
     if rows >= 0:
-        facts["dagster/row_count"] = rows
+        # A table that was made whole holds as many; into others only what differs was written.
+        is_whole = answer.get("code") in {"SELECT", "CREATE TABLE AS"}
+        facts["dagster/row_count" if is_whole else "rows_written"] = rows
     return facts
 
 

@@ -61,6 +61,16 @@ def _built(result: dg.ExecuteInProcessResult) -> set[str]:
     }
 
 
+def _told_of_people(result: dg.ExecuteInProcessResult) -> set[str]:
+    """Which facts a build tells of dim_people."""
+    return {
+        name
+        for event in result.get_asset_materialization_events()
+        if event.asset_key == PEOPLE
+        for name in event.materialization.metadata
+    }
+
+
 @pytest.mark.timeout(900)
 def test_models_follow_the_tables_and_only_when_rows_have_changed(
     house: House, dagster: Dagster
@@ -76,6 +86,7 @@ def test_models_follow_the_tables_and_only_when_rows_have_changed(
     checks = {(c.asset_key, c.check_name): c.passed for c in full.get_asset_check_evaluations()}
     assert checks[PEOPLE, "unique_dim_people_person_id"]
     assert all(checks.values())
+    assert "dagster/row_count" in _told_of_people(full)
     (counted,) = house.query(
         "SELECT sum(cardinality(lead_ids)), sum(cardinality(contact_ids)),"
         " bool_and(has_table_privilege('analyst', 'marketing.dim_people', 'select'))"
@@ -93,6 +104,8 @@ def test_models_follow_the_tables_and_only_when_rows_have_changed(
     changed = dagster.run("differential_sync", partition=dagster.window())
     assert changed.success
     assert "marketing/dim_people" in _built(changed)
+    # A handful of rows that were written is no size of the table.
+    assert _told_of_people(changed) & {"dagster/row_count", "rows_written"} == {"rows_written"}
     # The tests cost as much as the build, and have a job of their own.
     assert not changed.get_asset_check_evaluations()
     assert isinstance(_tick(dagster), dg.RunRequest)
