@@ -6,6 +6,7 @@ not belong here: the jobs (defs/), and which home they run in (dagster_home.py).
 
 import importlib
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,7 +84,7 @@ def execute(
         run_config: as on the UI's launchpad.
         tags: added to the run.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), signals_kept():
         warnings.simplefilter("ignore")
         result = dg.execute_job(
             dg.build_reconstructable_job(__name__, job_named.__name__, (name,)),
@@ -93,6 +94,19 @@ def execute(
             raise_on_error=False,
         )
     return JobEnd(result.run_id, result.success, failures_of(result.all_events))
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Give SIGTERM its own handler back: Dagster leaves it that of SIGINT.
+
+    In the background a shell lets SIGINT be ignored, and then nothing would stop us any more.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def new_command_id() -> str:
