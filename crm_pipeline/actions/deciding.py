@@ -21,7 +21,7 @@ from crm_pipeline.actions.refusing import REMEDIES, Refusal
 from crm_pipeline.actions.values import Values, required_but_missing
 from crm_pipeline.config.names import listed, show
 from crm_pipeline.config.settings import Settings
-from crm_pipeline.model.actions import PEOPLE, ActionKind, ActionState, IfFound
+from crm_pipeline.model.actions import CARRIERS, PEOPLE, ActionKind, ActionState, IfFound
 from crm_pipeline.model.objects import CrmObject
 from crm_pipeline.model.writeback import (
     Intent,
@@ -74,7 +74,8 @@ class Decider:
 
     def _decided(self, asked: Asked) -> Decision:
         action = asked.action
-        if not action.fields and asked.crm_object.name != MEMBER:
+        says_nothing = not action.fields and asked.options.owner is None
+        if says_nothing and asked.crm_object.name != MEMBER:
             raise Refusal("NO_FIELDS", "The action names no field.")
         is_keyed = action.external_id_field is not None and action.record_id is None
         is_upsert = is_keyed and action.kind is not ActionKind.UPDATE
@@ -129,6 +130,9 @@ class Decider:
         )
         if not values:
             raise Refusal("NO_FIELDS", "The action names no field besides the key.")
+        if crm_object.name in CARRIERS:
+            links = self.finder.links(asked)
+            values |= {key: value for key, value in links.items() if crm_object.find(key)}
         values |= self._owner(asked)
         intent = _intent(
             asked, crm_object, Operation.UPSERT, values, self._options(asked), key_field=known.name

@@ -175,13 +175,7 @@ class Gatherer:
         return by_name
 
     def _campaigns(self, portion: Sequence[Asked]) -> dict[str, tuple[str, ...]]:
-        names = sorted(
-            {
-                one.options.campaign
-                for one in portion
-                if one.options.campaign and self.id_or_none(one.options.campaign) is None
-            }
-        )
+        names = sorted({one.options.campaign for one in portion if one.options.campaign})
         crm_object = self.describe("Campaign") if names else None
         found: dict[str, tuple[str, ...]] = {}
         if crm_object is not None:

@@ -131,7 +131,12 @@ class Finder:
                 f"{crm_object.name} has no field {show(action.external_id_field)} for our user.",
             )
         if not found.is_filterable or found.value_type is not ValueType.TEXT:
-            raise Refusal("NO_KEY_FIELD", f"Records cannot be found by {found.name}.")
+            raise Refusal(
+                "NO_KEY_FIELD",
+                f"Records are not looked for by {found.name}, which is no text.",
+                remedy="Name another external id, or upsert without `only_new`, `only_empty` and"
+                " `if_found`; ask again under another action id.",
+            )
         ids = self.facts.keyed.get(
             (crm_object.name, found.name, (action.external_id or "").lower()), ()
         )
@@ -147,17 +152,23 @@ class Finder:
         """A task or a case is always a new one, unless it is named by its id."""
         if asked.action.kind is ActionKind.UPDATE:
             raise Refusal("NOT_NAMED", "The update does not say which record it means.")
-        return Target(asked.crm_object, links=self._links(asked))
+        return Target(asked.crm_object, links=self.links(asked))
 
-    def _links(self, asked: Asked) -> dict[str, Value]:
+    def links(self, asked: Asked) -> dict[str, Value]:
+        """Fields by which a new record names its person and its campaign.
+
+        Raises:
+            Refusal: there is no such person, or campaign.
+            Ambiguous: it may be any of several people.
+        """
         name, person = asked.crm_object.name, self._person(asked)
         links: dict[str, Value] = {}
         if person is not None:
             links = _person_fields(name, *person)
-        elif asked.email and name == "Case":
-            # A stranger may have a case, too; the CRM's own intake of e-mails notes him like this.
+        if asked.email and name == "Case" and not links:
+            # So the CRM's own intake of e-mails notes a stranger, or a lead, which has no cases.
             links = {"SuppliedEmail": asked.email}
-        elif asked.email:
+        elif asked.email and person is None:
             raise Refusal("NO_PERSON", "No lead or contact has the address.")
         if name == MEMBER and asked.options.campaign:
             links["CampaignId"] = self._campaign(asked.options.campaign)
@@ -168,15 +179,15 @@ class Finder:
         ids = self.facts.campaigns.get(named.lower())
         if ids is None:
             try:
-                return self.connector.full_id(named)
-            except UsageError:
+                return self._id(named, self._object("Campaign"))
+            except Refusal:
                 raise Refusal("BAD_CAMPAIGN", "There is no campaign of that name.") from None
         if len(ids) > 1:
             raise Refusal("BAD_CAMPAIGN", f"{len(ids)} campaigns have that name.")
         return ids[0]
 
     def _member(self, asked: Asked) -> Target:
-        links = self._links(asked)
+        links = self.links(asked)
         said = {name: field_value(asked.action, name) or links.get(name) for name in MEMBER_FIELDS}
         person = said["ContactId"] or said["LeadId"]
         if not said["CampaignId"] or not person:

@@ -22,7 +22,8 @@ from crm_pipeline.model.actions import (
 from crm_pipeline.model.objects import CrmObject
 from crm_pipeline.model.writeback import OnDuplicate
 
-LONGEST_ADDRESS = 320
+LONGEST_KEY = 320
+"""Characters; that long is an e-mail address at most."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -51,11 +52,14 @@ def read(action: Action, describe: Callable[[str], CrmObject | None]) -> Asked:
     Raises:
         Refusal: it cannot mean anything.
     """
+    if not action.is_readable:
+        raise Refusal("BAD_VALUE", "The fields or options are nested too deeply.")
     options = read_options(action.options)
     crm_object = describe(action.object_name)
     if crm_object is None:
         raise Refusal("NO_OBJECT", f"There is no object {show(action.object_name)} for our user.")
     require_key(action.external_id, "external id")
+    _require_known(crm_object, options)
     return Asked(action, options, crm_object, _email(action, options, crm_object))
 
 
@@ -86,10 +90,14 @@ def require_key(value: str | None, what: str) -> None:
     """Refuse what no record could be found by.
 
     Raises:
-        Refusal: the value is empty or holds control characters.
+        Refusal: the value is empty, too long, or holds control characters.
     """
-    if value is not None and (not value.strip() or _CONTROL.search(value)):
+    if value is None:
+        return
+    if not value.strip() or _CONTROL.search(value):
         raise Refusal("BAD_KEY", f"The {what} is empty or holds control characters.")
+    if len(value) > LONGEST_KEY:
+        raise Refusal("BAD_KEY", f"The {what} has {len(value):,} characters.")
 
 
 def field_value(action: Action, name: str) -> object:
@@ -100,7 +108,7 @@ def field_value(action: Action, name: str) -> object:
 
 def _email(action: Action, options: ActionOptions, crm_object: CrmObject) -> str | None:
     """The address: the one that is named, else that of the person who is to be created."""
-    if action.record_id or action.external_id:
+    if action.record_id or (action.external_id and crm_object.name not in CARRIERS):
         return None
     email = action.match_email
     if crm_object.name in PEOPLE and action.kind is not ActionKind.UPDATE:
@@ -113,7 +121,7 @@ def _email(action: Action, options: ActionOptions, crm_object: CrmObject) -> str
     if crm_object.name not in (*PEOPLE, *CARRIERS):
         raise Refusal("NO_ADDRESS", f"A record of {crm_object.name} is not found by an address.")
     require_key(email, "address")
-    if "@" not in email or len(email) > LONGEST_ADDRESS:
+    if "@" not in email:
         raise Refusal("BAD_KEY", "What should be an e-mail address is none.")
     return email
 
@@ -123,7 +131,16 @@ def _fields(given: Mapping[str, object], name: str) -> frozenset[str]:
     listed_fields = given.get(name) or []
     if not isinstance(listed_fields, list) or not all(isinstance(f, str) for f in listed_fields):
         raise Refusal("BAD_OPTION", f"The option `{name}` is a list of fields.")
-    return frozenset(str(one).casefold() for one in listed_fields)
+    return frozenset(str(one).strip().casefold() for one in listed_fields)
+
+
+def _require_known(crm_object: CrmObject, options: ActionOptions) -> None:
+    """A field that is spelt wrong would be spared from nothing, and nobody would notice."""
+    for name in sorted(options.only_new | options.only_empty):
+        if crm_object.find(name) is None:
+            near = did_you_mean(name, crm_object.fields)
+            hint = f" Did you mean {show(near)}?" if near else ""
+            raise Refusal("BAD_OPTION", f"{crm_object.name} has no field {show(name)}.{hint}")
 
 
 def _word(given: Mapping[str, object], name: str) -> str | None:

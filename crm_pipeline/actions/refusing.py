@@ -29,16 +29,17 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
     {
         "AMBIGUOUS": "Merge the records in the CRM and requeue, or requeue with the id of the one"
         " that is meant: crm-pipeline actions requeue ID --record-id RECORD",
-        "AMBIGUOUS_OWNER": "Name the owner by id.",
+        "AMBIGUOUS_OWNER": "Name the owner by id, under another action id.",
         "BAD_ASSIGNMENT_RULE": "Write `none`, `default`, or the id of one of the object's rules in"
         " the table assignment_rules; run the job reference_data if the rule is new.",
         "BAD_CAMPAIGN": "Name an existing campaign by its id or its exact name.",
         "BAD_ID": "Copy the id again: 15 or 18 letters and digits.",
-        "BAD_KEY": "Write a key without control characters that is not empty.",
-        "BAD_OPTION": "Correct the option, and ask again.",
+        "BAD_KEY": "Write a key of 1 to 320 characters, none of them a control"
+        " character, and ask again under another action id.",
+        "BAD_OPTION": "Correct the option, and ask again under another action id.",
         "BAD_OWNER": "Name an active user by id, user name or e-mail address, or a queue that may"
         " own the object by id or name; run the job reference_data if it is new.",
-        "BAD_VALUE": "Send a text, a number, true, false or null.",
+        "BAD_VALUE": "Send a text, a number, true, false or null, under another action id.",
         "CONSENT_NOT_LOOSENED": "Record the opt-in as consent; no action takes an opt-out back.",
         "INVALID_FIELD": "Correct the field's name, or let the integration user see it.",
         "MANY_AT_ONCE": "Look at what the rule asks for. Let it go with crm-pipeline actions"
@@ -47,10 +48,12 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         "NOT_FOUND": "Ask for a create, or correct what the record is found by.",
         "NOT_AMONG_OBJECTS": "Add the object with a field or two under `objects:` in the settings"
         " file, then requeue.",
-        "NOT_NAMED": "Give record_id, match_email, or external_id_field and external_id.",
+        "NOT_NAMED": "Give record_id, match_email, or external_id_field and"
+        " external_id, and ask again under another action id.",
         "NOT_UPDATEABLE": "Let the integration user edit records of the object, then requeue.",
-        "NO_ADDRESS": "Name the record by its id or by an external id.",
-        "NO_FIELDS": "Name at least one field.",
+        "NO_ADDRESS": "Name the record by its id or by an external id, and ask again"
+        " under another action id.",
+        "NO_FIELDS": "Name at least one field, and ask again under another action id.",
         "NO_KEY_FIELD": "Make the field External ID and Unique in the CRM, let the integration user"
         " edit it, then requeue.",
         "NO_OBJECT": "Correct the object's name, or let the integration user see it.",
@@ -58,7 +61,7 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         "NO_REFERENCE_DATA": "Set `reference_data: true`, run that job, then requeue.",
         "NO_SUCH_OPTION": "Write one of the options of the drop-down, or add it in the CRM.",
         "READ_ONLY_FIELD": "Give the integration user Edit on the field, or leave it out.",
-        "REQUIRED_FIELD_MISSING": "Give the field a value.",
-        "UNFIT_VALUE": "Correct the value.",
+        "REQUIRED_FIELD_MISSING": "Give the field a value, and ask again under another action id.",
+        "UNFIT_VALUE": "Correct the value, and ask again under another action id.",
     }
 )

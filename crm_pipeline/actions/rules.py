@@ -17,6 +17,7 @@ rule may say (config/action_settings.py), and deciding an action (deciding.py).
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -42,6 +43,7 @@ from crm_pipeline.warehouse.schema import is_relation
 _OVERLAP = "1 day"
 _FORGET = "DELETE FROM crm_sync.action_rule WHERE NOT rule_name = ANY(%s)"
 # A rule that watches for something else is a new one; so is any whose memory is of another server.
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 _BEGIN = """
 INSERT INTO crm_sync.action_rule AS r (rule_name, watches, seen)
 VALUES (%(rule)s, %(watches)s, pg_current_snapshot())
@@ -128,7 +130,8 @@ CROSS JOIN LATERAL (
         ORDER BY l.version_id LIMIT 1), to_jsonb(t.{column_name})) AS value
 ) n
 WHERE v.table_name = {full_name} AND v.valid_to > {since} AND v.former ? {column}
-AND lower(n.value #>> '{{}}') = lower({becomes})
+AND (lower(n.value #>> '{{}}') = lower({becomes})
+     OR (jsonb_typeof(n.value) = 'number' AND n.value = {number}::jsonb))
 """
 _TAKEN = """
 (SELECT CASE jsonb_typeof(q.x) WHEN 'null' THEN NULL
@@ -391,6 +394,7 @@ def _records(
         full_name=sql.Literal(f"{crm_schema}.{chosen.table_name(name)}"),
         since=sql.Literal(since),
         becomes=sql.Literal(spelt),
+        number=sql.Literal(spelt if _NUMBER.fullmatch(spelt) else None),
     )
 
 

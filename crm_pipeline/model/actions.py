@@ -114,6 +114,7 @@ class Action:
         options: as the sender wrote them, not yet judged.
         record_object: the object of the record, where a person chose it among those found; it
             need not be the one that was asked for.
+        is_readable: false where fields or options are no JSON that anybody could handle.
     """
 
     action_id: str
@@ -128,6 +129,7 @@ class Action:
     record_object: str | None = None
     requested_by: str = "cli"
     requested_at: datetime | None = None
+    is_readable: bool = True
 
     @property
     def key(self) -> str:

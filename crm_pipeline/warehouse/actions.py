@@ -78,6 +78,8 @@ class OwnerFound:
     owns: tuple[str, ...] = ()
 
 
+_LONGEST_INTEGER = 40
+"""Digits; Python refuses to read very many, and no CRM holds more."""
 _ASK = """
 INSERT INTO crm_sync.action (action_id, kind, object_name, record_id, match_email,
     external_id_field, external_id, fields, options, requested_by)
@@ -373,12 +375,17 @@ def _facts(
 def _action(row: Mapping[str, object]) -> Action:
     requested_at = row["requested_at"]
     assert isinstance(requested_at, datetime)
+    try:
+        fields, options = _json(row["fields"]), _json(row["options"])
+        is_readable = True
+    except RecursionError:  # nested without end
+        fields, options, is_readable = {}, {}, False
     return Action(
         action_id=str(row["action_id"]),
         kind=ActionKind(str(row["kind"])),
         object_name=str(row["object_name"]),
-        fields=json.loads(str(row["fields"]), parse_float=Decimal),
-        options=json.loads(str(row["options"])),
+        fields=fields,
+        options=options,
         record_id=_text(row["record_id"]),
         match_email=_text(row["match_email"]),
         external_id_field=_text(row["external_id_field"]),
@@ -386,7 +393,18 @@ def _action(row: Mapping[str, object]) -> Action:
         record_object=_text(row["record_object"]),
         requested_by=str(row["requested_by"]),
         requested_at=requested_at,
+        is_readable=is_readable,
     )
+
+
+def _json(text: object) -> dict[str, object]:
+    """An object with every digit of its numbers, however many they are."""
+    found: dict[str, object] = json.loads(str(text), parse_float=Decimal, parse_int=_whole)
+    return found
+
+
+def _whole(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else Decimal(digits)
 
 
 def _text(value: object) -> str | None:

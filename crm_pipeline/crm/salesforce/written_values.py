@@ -42,6 +42,9 @@ def _text(value: Value) -> object:
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
+_MOST_DIGITS = 40  # a number field has 18, and an exponent can ask for a terabyte of zeros
+
+
 def _time(value: Value) -> object:
     given = value if isinstance(value, time) else time.fromisoformat(str(value))
     if given.utcoffset():  # without a day nobody can tell which time that is elsewhere
@@ -53,7 +56,7 @@ def _decimal(value: Value) -> object:
     if isinstance(value, bool):
         raise TypeError
     number = value if isinstance(value, Decimal) else Decimal(str(value))
-    if not number.is_finite():
+    if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
         raise ValueError
     return number
 

@@ -1,0 +1,146 @@
+"""H28: actions with odd content are refused in words, or do what they can only mean."""
+
+import random
+import string
+from typing import Any
+
+import psycopg
+import pytest
+
+from crm_pipeline.actions.asking import options_typed
+from crm_pipeline.sandbox.salesforce.schema import FieldDefinition
+from crm_pipeline_tests.cases.acting import act, acting, ask, decide, records, told
+from crm_pipeline_tests.cases.writing import ids
+from crm_pipeline_tests.house import House
+
+__all__ = ["acting"]
+
+NEW = {"LastName": "Doe", "Company": "Acme", "Email": "new@example.com"}
+KEY = {"external_id_field": "External_Key__c", "external_id": "K1"}
+
+
+def as_sent(house: House, fields: str) -> str:
+    """An action whose fields are JSON as a tool wrote it, of any size."""
+    with psycopg.connect(house.database_url) as connection:
+        connection.execute(
+            "INSERT INTO crm_sync.action (action_id, kind, object_name, record_id, fields)"
+            f" VALUES ('odd', 'update', 'Lead', %s, {fields})".encode(),
+            [ids(house)[1]],
+        )
+    return "odd"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ("'{\"Lead_Score__c\": 1e5000}'", "UNFIT_VALUE"),
+        ('\'{"NumberOfEmployees": "1e5000"}\'', "UNFIT_VALUE"),
+        ('\'{"Lead_Score__c": "1e99999999999999"}\'', "UNFIT_VALUE"),
+        ("('{\"Title\": ' || repeat('[', 3000) || repeat(']', 3000) || '}')::jsonb", "BAD_VALUE"),
+    ],
+)
+def test_h28_values_without_end_are_refused_and_stop_nobody(
+    acting: House, fields: str, code: str
+) -> None:
+    odd = as_sent(acting, fields)
+    right = ask(acting, fields=NEW)
+    act(acting)
+    assert (told(acting, odd)["state"], told(acting, odd)["code"]) == ("refused", code)
+    assert told(acting, right)["state"] == "applied"
+
+
+def test_h28_a_key_without_end_is_refused_and_stops_nobody(acting: House) -> None:
+    key = "".join(random.Random(1).choices(string.ascii_letters, k=20_000))
+    odd = ask(acting, "upsert", fields=NEW, external_id_field="External_Key__c", external_id=key)
+    right = ask(acting, fields=NEW)
+    act(acting)
+    assert told(acting, odd)["code"] == "BAD_KEY"
+    assert told(acting, right)["state"] == "applied"
+
+
+def test_h28_lists_of_fields_may_hold_blanks_and_no_field_that_is_none(acting: House) -> None:
+    lead = ids(acting)[0]
+    acting.org.update("Lead", lead, {"Title": "Theirs", "City": "Theirs"})
+    fields = {"Title": "Ours", "City": "Ours"}
+    spared = ask(acting, "update", record_id=lead, fields=fields,
+                 options=options_typed(["only_empty=Title, City"]))  # fmt: skip
+    refused = ask(acting, "update", record_id=lead, fields=fields,
+                  options={"only_empty": ["Titel"]})  # fmt: skip
+    act(acting)
+    assert told(acting, spared)["code"] == "CHANGED_IN_CRM"
+    line = told(acting, refused)
+    assert line["code"] == "BAD_OPTION"
+    assert "Title" in line["reason"]
+    assert records(acting, f"SELECT City FROM Lead WHERE Id = '{lead}'") == [{"City": "Theirs"}]
+
+
+def test_h28_an_owner_alone_can_be_given(acting: House) -> None:
+    owner = {"owner": "ada@co.example"}
+    action = ask(acting, "update", record_id=ids(acting)[0], options=owner)
+    act(acting)
+    assert told(acting, action)["state"] == "applied"
+
+
+@pytest.mark.parametrize("becomes", [50, "50", "50.0"])
+def test_h28_a_rule_knows_a_number_however_it_is_written(acting: House, becomes: Any) -> None:
+    rule = {
+        "when": {"record": "Lead", "field": "Lead_Score__c", "becomes": becomes},
+        "do": {"update": "Lead", "match": "record"},
+        "fields": {"Title": "Hot"},
+    }
+    acting.configure(actions={"rules": {"hot": rule}})
+    decide()
+    lead = ids(acting)[0]
+    acting.org.update("Lead", lead, {"Lead_Score__c": 50})
+    acting.sync()
+    act(acting)
+    assert records(acting, f"SELECT Title FROM Lead WHERE Id = '{lead}'") == [{"Title": "Hot"}]
+
+
+def test_h28_a_case_keeps_the_address_of_a_lead_and_by_a_key_too_gets_its_contact(
+    acting: House,
+) -> None:
+    contact = acting.org.create("Contact", {"LastName": "C", "Email": "c@example.com"})
+    ask(acting, name="Case", match_email="l0@example.com", fields={"Subject": "Help"})
+    keyed = {"external_id_field": "Crm_Pipeline_Key__c", "external_id": "case 1"}
+    ask(acting, "upsert", name="Case", match_email="c@example.com", fields={"Subject": "Key"},
+        **keyed)  # fmt: skip
+    act(acting)
+    found = records(acting, "SELECT Subject, SuppliedEmail, ContactId FROM Case ORDER BY Subject")
+    assert found == [
+        {"Subject": "Help", "SuppliedEmail": "l0@example.com", "ContactId": None},
+        {"Subject": "Key", "SuppliedEmail": None, "ContactId": contact},
+    ]
+
+
+def test_h28_a_campaign_is_found_by_a_name_that_looks_like_an_id(acting: House) -> None:
+    campaign = acting.org.create("Campaign", {"Name": "Webinar20260315"})
+    for named in ("Webinar20260315", campaign, campaign[:15]):
+        ask(acting, name="CampaignMember", match_email="l0@example.com",
+            options={"campaign": named})  # fmt: skip
+        act(acting)
+    assert records(acting, "SELECT CampaignId FROM CampaignMember") == [{"CampaignId": campaign}]
+
+
+def test_h28_what_cannot_be_looked_for_says_what_can_be_done_without_it(acting: House) -> None:
+    number = FieldDefinition(
+        "Shop_No__c", "Shop No", "double", precision=18, scale=0, unique=True, external_id=True
+    )
+    acting.org.add_field("Lead", number)
+    key = {"external_id_field": "Shop_No__c", "external_id": "4711"}
+    fields = {"LastName": "Up", "Company": "Co"}
+    plain = ask(acting, "upsert", fields=fields, **key)
+    spared = ask(acting, "upsert", fields=fields, options={"only_new": ["LastName"]}, **key)
+    act(acting)
+    assert told(acting, plain)["state"] == "applied"
+    for _ in range(2):
+        act(acting)
+    line = told(acting, spared)
+    assert line["code"] == "NO_KEY_FIELD"
+    assert "without `only_new`" in line["remedy"]
+
+
+def test_h28_the_remedy_of_a_wrong_request_is_another_action(acting: House) -> None:
+    action = ask(acting, fields=NEW, options={"if_found": "wrong"})
+    act(acting)
+    assert told(acting, action)["remedy"].endswith("ask again under another action id.")
