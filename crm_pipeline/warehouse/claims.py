@@ -26,6 +26,8 @@ class Portion:
 
     Attributes:
         due: how many could be sent now; counted up to the limit that was asked for.
+        first: the oldest of them; whoever looked at the older ones again would look at all of them
+            for each portion.
         is_uncertain: they were sent before, and nobody knows what became of them.
         is_alone: each field must travel by itself.
     """
@@ -38,6 +40,7 @@ class Portion:
     is_uncertain: bool
     is_alone: bool
     due: int
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +83,11 @@ class ClaimedWrite:
 
 
 # One write per record on its way, those of one external id in their order (to a CRM, `ab` and `AB`
-# are one), and of the fields that travel by themselves one at a time.
+# are one), and of the fields that travel by themselves one at a time. The OFFSET makes the planner
+# ask for each record by its id, where it would read all that is on its way.
 _IS_FREE = """
 NOT EXISTS (SELECT FROM crm_sync.outbox s WHERE s.state = 'sending'
-            AND s.object_name = w.object_name AND s.record_id = w.record_id)
+            AND s.object_name = w.object_name AND s.record_id = w.record_id OFFSET 0)
 AND (w.external_id IS NULL OR NOT EXISTS (
     SELECT FROM crm_sync.outbox e WHERE e.state IN ('waiting', 'sending')
     AND e.object_name = w.object_name AND lower(e.external_id) = lower(w.external_id)
@@ -95,14 +99,15 @@ AND NOT (w.is_alone AND EXISTS (
     AND a.not_before <= now() AND a.write_id < w.write_id))
 """
 _FIRST = f"""
-SELECT lane, object_name, operation, external_id_field, options, is_uncertain, is_alone
+SELECT lane, object_name, operation, external_id_field, options, is_uncertain, is_alone, write_id
 FROM crm_sync.outbox w
 WHERE state = 'waiting' AND not_before <= now() AND lane <= %(lane)s
 AND NOT (w.object_name = ANY(%(without)s)) AND {_IS_FREE}
 ORDER BY lane, write_id LIMIT 1
 """
 _OF_PORTION = """
-w.state = 'waiting' AND w.not_before <= now() AND w.lane = %(lane)s
+w.write_id >= %(first)s
+AND w.state = 'waiting' AND w.not_before <= now() AND w.lane = %(lane)s
 AND w.object_name = %(object)s AND w.operation = %(operation)s
 AND w.external_id_field IS NOT DISTINCT FROM %(key_field)s AND w.options = %(options)s::jsonb
 AND w.is_uncertain = %(is_uncertain)s AND w.is_alone = %(is_alone)s
@@ -169,7 +174,7 @@ def next_portion(
         ).fetchone()
         if first is None:
             return None
-        lane, object_name, operation, key_field, options, is_uncertain, is_alone = first
+        lane, object_name, operation, key_field, options, is_uncertain, is_alone, write_id = first
         portion = Portion(
             lane=lane,
             object_name=object_name,
@@ -179,6 +184,7 @@ def next_portion(
             is_uncertain=is_uncertain,
             is_alone=is_alone,
             due=0,
+            first=int(write_id),
         )
         counted = connection.execute(_COUNT, {**_facts(portion), "limit": limit}).fetchone()
     assert counted is not None
@@ -298,6 +304,7 @@ def _facts(portion: Portion) -> dict[str, Any]:
         "options": json.dumps(portion.options.as_json()),
         "is_uncertain": portion.is_uncertain,
         "is_alone": portion.is_alone,
+        "first": portion.first,
     }
 
 
