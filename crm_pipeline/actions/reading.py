@@ -59,6 +59,7 @@ def read(action: Action, describe: Callable[[str], CrmObject | None]) -> Asked:
     if crm_object is None:
         raise Refusal("NO_OBJECT", f"There is no object {show(action.object_name)} for our user.")
     require_key(action.external_id, "external id")
+    require_key(action.match_email, "address")
     _require_known(crm_object, options)
     return Asked(action, options, crm_object, _email(action, options, crm_object))
 
@@ -149,6 +150,8 @@ def _word(given: Mapping[str, object], name: str) -> str | None:
         return None
     if not isinstance(value, str) or not value.strip() or _CONTROL.search(value):
         raise Refusal("BAD_OPTION", f"The option {show(name)} is a text.")
+    if len(value) > LONGEST_KEY:
+        raise Refusal("BAD_OPTION", f"The option {show(name)} has {len(value):,} characters.")
     return value.strip()
 
 
