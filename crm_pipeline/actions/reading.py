@@ -12,6 +12,7 @@ from crm_pipeline.actions.refusing import Refusal
 from crm_pipeline.config.names import did_you_mean, listed, show
 from crm_pipeline.model.actions import (
     CARRIERS,
+    MEMBER,
     OPTIONS,
     PEOPLE,
     Action,
@@ -40,6 +41,18 @@ class Asked:
     options: ActionOptions
     crm_object: CrmObject
     email: str | None
+
+    @property
+    def looks_first(self) -> bool:
+        """Whether its record is looked for by the key; else the CRM finds or makes it by itself.
+
+        A member that is there takes no campaign and no person, which a new one must name.
+        """
+        return (
+            self.action.kind is ActionKind.UPDATE
+            or self.options.depends_on_record
+            or self.crm_object.name == MEMBER
+        )
 
 
 def read(action: Action, describe: Callable[[str], CrmObject | None]) -> Asked:
@@ -109,10 +122,13 @@ def field_value(action: Action, name: str) -> object:
 
 def _email(action: Action, options: ActionOptions, crm_object: CrmObject) -> str | None:
     """The address: the one that is named, else that of the person who is to be created."""
-    if action.record_id or (action.external_id and crm_object.name not in CARRIERS):
+    is_update = action.kind is ActionKind.UPDATE
+    if action.record_id:
+        return None
+    if action.external_id and (is_update or crm_object.name not in CARRIERS):
         return None
     email = action.match_email
-    if crm_object.name in PEOPLE and action.kind is not ActionKind.UPDATE:
+    if crm_object.name in PEOPLE and not is_update:
         if not options.by_email:
             return None
         in_fields = field_value(action, "Email")
@@ -132,7 +148,7 @@ def _fields(given: Mapping[str, object], name: str) -> frozenset[str]:
     listed_fields = given.get(name) or []
     if not isinstance(listed_fields, list) or not all(isinstance(f, str) for f in listed_fields):
         raise Refusal("BAD_OPTION", f"The option `{name}` is a list of fields.")
-    return frozenset(str(one).strip().casefold() for one in listed_fields)
+    return frozenset(one.strip().casefold() for one in listed_fields if one.strip())
 
 
 def _require_known(crm_object: CrmObject, options: ActionOptions) -> None:

@@ -104,7 +104,7 @@ def test_h28_lists_of_fields_may_hold_blanks_and_no_field_that_is_none(acting: H
     acting.org.update("Lead", lead, {"Title": "Theirs", "City": "Theirs"})
     fields = {"Title": "Ours", "City": "Ours"}
     spared = ask(acting, "update", record_id=lead, fields=fields,
-                 options=options_typed(["only_empty=Title, City"]))  # fmt: skip
+                 options=options_typed(["only_empty=Title, City,"]))  # fmt: skip
     refused = ask(acting, "update", record_id=lead, fields=fields,
                   options={"only_empty": ["Titel"]})  # fmt: skip
     act(acting)
@@ -118,21 +118,32 @@ def test_h28_lists_of_fields_may_hold_blanks_and_no_field_that_is_none(acting: H
 def test_h28_an_owner_alone_can_be_given(acting: House) -> None:
     owner = {"owner": "ada@co.example"}
     action = ask(acting, "update", record_id=ids(acting)[0], options=owner)
+    empty = ask(acting, name="Task", options=owner)
     act(acting)
     assert told(acting, action)["state"] == "applied"
+    assert told(acting, empty)["code"] == "NO_FIELDS", "nobody wants a task of nothing"
 
 
-@pytest.mark.parametrize("becomes", [50, "50", "50.0"])
-def test_h28_a_rule_knows_a_number_however_it_is_written(acting: House, becomes: Any) -> None:
+@pytest.mark.parametrize(
+    ("field", "becomes", "value"),
+    [
+        *(("Lead_Score__c", becomes, 50) for becomes in (50, 50.0, "50", "50.0")),
+        ("Company", "007", "007"),
+        ("Company", "50", "50"),
+    ],
+)
+def test_h28_a_rule_knows_a_number_however_it_is_written(
+    acting: House, field: str, becomes: Any, value: Any
+) -> None:
     rule = {
-        "when": {"record": "Lead", "field": "Lead_Score__c", "becomes": becomes},
+        "when": {"record": "Lead", "field": field, "becomes": becomes},
         "do": {"update": "Lead", "match": "record"},
         "fields": {"Title": "Hot"},
     }
     acting.configure(actions={"rules": {"hot": rule}})
     decide()
     lead = ids(acting)[0]
-    acting.org.update("Lead", lead, {"Lead_Score__c": 50})
+    acting.org.update("Lead", lead, {field: value})
     acting.sync()
     act(acting)
     assert records(acting, f"SELECT Title FROM Lead WHERE Id = '{lead}'") == [{"Title": "Hot"}]
@@ -152,6 +163,32 @@ def test_h28_a_case_keeps_the_address_of_a_lead_and_by_a_key_too_gets_its_contac
         {"Subject": "Help", "SuppliedEmail": "l0@example.com", "ContactId": None},
         {"Subject": "Key", "SuppliedEmail": None, "ContactId": contact},
     ]
+
+
+def test_h28_an_update_by_a_key_needs_no_person_whatever_stands_beside_it(acting: House) -> None:
+    case = acting.org.create("Case", {"Subject": "Old", "Crm_Pipeline_Key__c": "case 1"})
+    keyed = {"external_id_field": "Crm_Pipeline_Key__c", "external_id": "case 1"}
+    for beside in ("nobody", "stranger@example.com"):
+        action = ask(acting, "update", name="Case", match_email=beside,
+                     fields={"Subject": beside}, **keyed)  # fmt: skip
+        act(acting)
+        assert told(acting, action)["record_id"] == case
+    assert records(acting, "SELECT Subject, SuppliedEmail FROM Case") == [
+        {"Subject": "stranger@example.com", "SuppliedEmail": None}
+    ]
+
+
+def test_h28_a_member_by_a_key_is_made_once_and_then_only_its_status_is_written(
+    acting: House,
+) -> None:
+    keyed = {"external_id_field": "Crm_Pipeline_Key__c", "external_id": "member 1"}
+    for status in ("Sent", "Responded"):
+        action = ask(acting, "upsert", name="CampaignMember", fields={"Status": status},
+                     match_email="l0@example.com", options={"campaign": "Spring"},
+                     **keyed)  # fmt: skip
+        act(acting)
+        assert told(acting, action)["state"] == "applied"
+    assert records(acting, "SELECT Status FROM CampaignMember") == [{"Status": "Responded"}]
 
 
 def test_h28_a_campaign_is_found_by_a_name_that_looks_like_an_id(acting: House) -> None:
