@@ -49,7 +49,7 @@ def new_action(
     try:
         read_options(options)
     except Refusal as refusal:
-        raise UsageError(f"{refusal.reason} {refusal.remedy}") from None
+        raise UsageError(refusal.reason) from None
     key_field, key = _pair(external_id, "external id") if external_id else (None, None)
     return Action(
         action_id=action_id or f"{requested_by}-{uuid4().hex}",

@@ -6,11 +6,10 @@ Belongs here: that answer, from describe. Does not belong here: judging one acti
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from crm_pipeline.actions.facts import MEMBER
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.errors import ObjectUnavailable
-from crm_pipeline.model.actions import PEOPLE
+from crm_pipeline.model.actions import MEMBER, PEOPLE
 from crm_pipeline.model.objects import CrmObject
 from crm_pipeline.model.writeback import OnDuplicate
 

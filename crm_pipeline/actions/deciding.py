@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from crm_pipeline.actions.facts import (
-    MEMBER,
     Facts,
     Place,
     key_place,
@@ -21,7 +20,7 @@ from crm_pipeline.actions.refusing import REMEDIES, Refusal
 from crm_pipeline.actions.values import Values, required_but_missing
 from crm_pipeline.config.names import listed, show
 from crm_pipeline.config.settings import Settings
-from crm_pipeline.model.actions import CARRIERS, PEOPLE, ActionKind, ActionState, IfFound
+from crm_pipeline.model.actions import CARRIERS, MEMBER, PEOPLE, ActionKind, ActionState, IfFound
 from crm_pipeline.model.objects import CrmObject
 from crm_pipeline.model.writeback import (
     Intent,
@@ -74,12 +73,12 @@ class Decider:
 
     def _decided(self, asked: Asked) -> Decision:
         action = asked.action
-        says_nothing = not action.fields and asked.options.owner is None
-        if says_nothing and asked.crm_object.name != MEMBER:
+        gives_owner = action.kind is ActionKind.UPDATE and asked.options.owner is not None
+        if not action.fields and not gives_owner and asked.crm_object.name != MEMBER:
             raise Refusal("NO_FIELDS", "The action names no field.")
         is_keyed = action.external_id_field is not None and action.record_id is None
         is_upsert = is_keyed and action.kind is not ActionKind.UPDATE
-        if is_upsert and not asked.options.depends_on_record:
+        if is_upsert and not asked.looks_first:
             return self._upsert(asked)
         target = self.finder.find(asked)
         if target.record_id is None:
@@ -282,8 +281,7 @@ def _places(asked: Asked) -> Iterator[Place]:
     action = asked.action
     if asked.email:
         yield person_place(asked.email)
-    looks_first = action.kind is ActionKind.UPDATE or asked.options.depends_on_record
-    if action.external_id_field and action.external_id and looks_first:
+    if action.external_id_field and action.external_id and asked.looks_first:
         yield key_place(asked.crm_object.name, action.external_id_field, action.external_id)
 
 

@@ -14,7 +14,7 @@ from crm_pipeline.actions.reading import Asked, field_value
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.errors import ObjectUnavailable, UsageError
-from crm_pipeline.model.actions import CARRIERS, PEOPLE, ActionKind
+from crm_pipeline.model.actions import CARRIERS, MEMBER, PEOPLE
 from crm_pipeline.model.objects import CrmObject, ValueType
 from crm_pipeline.warehouse.actions import (
     OwnerFound,
@@ -24,7 +24,6 @@ from crm_pipeline.warehouse.actions import (
 )
 from crm_pipeline.warehouse.connection import Warehouse
 
-MEMBER = "CampaignMember"
 Place = tuple[str, ...]
 """What a record is found by; there is at most one record at a place."""
 _PERSON_FIELDS = ("LeadId", "ContactId")
@@ -150,9 +149,7 @@ class Gatherer:
         objects = {}
         for one in portion:
             action = one.action
-            if action.record_id or not action.external_id:
-                continue
-            if action.kind is not ActionKind.UPDATE and not one.options.depends_on_record:
+            if action.record_id or not action.external_id or not one.looks_first:
                 continue
             found = one.crm_object.find(action.external_id_field or "")
             if found is not None and found.is_filterable and found.value_type is ValueType.TEXT:

@@ -17,13 +17,13 @@ written (deciding.py).
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from crm_pipeline.actions.facts import MEMBER, Describer, Facts
+from crm_pipeline.actions.facts import Describer, Facts
 from crm_pipeline.actions.reading import Asked, field_value
 from crm_pipeline.actions.refusing import Refusal
 from crm_pipeline.config.names import show
 from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.errors import UsageError
-from crm_pipeline.model.actions import CARRIERS, PEOPLE, ActionKind
+from crm_pipeline.model.actions import CARRIERS, MEMBER, PEOPLE, ActionKind
 from crm_pipeline.model.objects import CrmObject, ValueType
 from crm_pipeline.model.writeback import Value
 
@@ -131,11 +131,13 @@ class Finder:
                 f"{crm_object.name} has no field {show(action.external_id_field)} for our user.",
             )
         if not found.is_filterable or found.value_type is not ValueType.TEXT:
+            is_spared = action.kind is not ActionKind.UPDATE and asked.options.depends_on_record
+            or_else = ", or without `only_new`, `only_empty` and `if_found`" if is_spared else ""
             raise Refusal(
                 "NO_KEY_FIELD",
-                f"Records are not looked for by {found.name}, which is no text.",
-                remedy="Name another external id, or upsert without `only_new`, `only_empty` and"
-                " `if_found`; ask again under another action id.",
+                f"Records are not looked for by {found.name}, which is no text to search by.",
+                remedy="Ask again under another action id: by the record's own id or an external id"
+                f" that is a text{or_else}.",
             )
         ids = self.facts.keyed.get(
             (crm_object.name, found.name, (action.external_id or "").lower()), ()

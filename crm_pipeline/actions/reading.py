@@ -12,6 +12,7 @@ from crm_pipeline.actions.refusing import Refusal
 from crm_pipeline.config.names import did_you_mean, listed, show
 from crm_pipeline.model.actions import (
     CARRIERS,
+    MEMBER,
     OPTIONS,
     PEOPLE,
     Action,
@@ -41,6 +42,18 @@ class Asked:
     crm_object: CrmObject
     email: str | None
 
+    @property
+    def looks_first(self) -> bool:
+        """Whether its record is looked for by the key; else the CRM finds or makes it by itself.
+
+        A member that is there takes no campaign and no person, which a new one must name.
+        """
+        return (
+            self.action.kind is ActionKind.UPDATE
+            or self.options.depends_on_record
+            or self.crm_object.name == MEMBER
+        )
+
 
 def read(action: Action, describe: Callable[[str], CrmObject | None]) -> Asked:
     """What the action asks for.
@@ -59,6 +72,7 @@ def read(action: Action, describe: Callable[[str], CrmObject | None]) -> Asked:
     if crm_object is None:
         raise Refusal("NO_OBJECT", f"There is no object {show(action.object_name)} for our user.")
     require_key(action.external_id, "external id")
+    require_key(action.match_email, "address")
     _require_known(crm_object, options)
     return Asked(action, options, crm_object, _email(action, options, crm_object))
 
@@ -108,10 +122,13 @@ def field_value(action: Action, name: str) -> object:
 
 def _email(action: Action, options: ActionOptions, crm_object: CrmObject) -> str | None:
     """The address: the one that is named, else that of the person who is to be created."""
-    if action.record_id or (action.external_id and crm_object.name not in CARRIERS):
+    is_update = action.kind is ActionKind.UPDATE
+    if action.record_id:
+        return None
+    if action.external_id and (is_update or crm_object.name not in CARRIERS):
         return None
     email = action.match_email
-    if crm_object.name in PEOPLE and action.kind is not ActionKind.UPDATE:
+    if crm_object.name in PEOPLE and not is_update:
         if not options.by_email:
             return None
         in_fields = field_value(action, "Email")
@@ -131,7 +148,7 @@ def _fields(given: Mapping[str, object], name: str) -> frozenset[str]:
     listed_fields = given.get(name) or []
     if not isinstance(listed_fields, list) or not all(isinstance(f, str) for f in listed_fields):
         raise Refusal("BAD_OPTION", f"The option `{name}` is a list of fields.")
-    return frozenset(str(one).strip().casefold() for one in listed_fields)
+    return frozenset(one.strip().casefold() for one in listed_fields if one.strip())
 
 
 def _require_known(crm_object: CrmObject, options: ActionOptions) -> None:
@@ -149,6 +166,8 @@ def _word(given: Mapping[str, object], name: str) -> str | None:
         return None
     if not isinstance(value, str) or not value.strip() or _CONTROL.search(value):
         raise Refusal("BAD_OPTION", f"The option {show(name)} is a text.")
+    if len(value) > LONGEST_KEY:
+        raise Refusal("BAD_OPTION", f"The option {show(name)} has {len(value):,} characters.")
     return value.strip()
 
 

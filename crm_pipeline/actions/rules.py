@@ -41,9 +41,9 @@ from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.schema import is_relation
 
 _OVERLAP = "1 day"
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,19})(\.[0-9]{1,20})?")
 _FORGET = "DELETE FROM crm_sync.action_rule WHERE NOT rule_name = ANY(%s)"
 # A rule that watches for something else is a new one; so is any whose memory is of another server.
-_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 _BEGIN = """
 INSERT INTO crm_sync.action_rule AS r (rule_name, watches, seen)
 VALUES (%(rule)s, %(watches)s, pg_current_snapshot())

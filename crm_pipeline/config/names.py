@@ -25,7 +25,7 @@ REFERENCE_TABLES = (
 
 MAXIMUM_NAME_LENGTH = 63
 _FIELD = re.compile(FIELD_PATTERN)
-_OBJECT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_OBJECT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 # PostgreSQL refuses these as columns even in quotes.
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})

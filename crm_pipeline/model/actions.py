@@ -42,7 +42,10 @@ OPTIONS_THAT_LIST_FIELDS = ("only_new", "only_empty")
 PEOPLE = ("Contact", "Lead")
 """Objects whose records are people, in the order in which they speak for a person."""
 
-CARRIERS = ("Task", "Case", "CampaignMember")
+MEMBER = "CampaignMember"
+"""The object whose records name their campaign and person once, and never change them."""
+
+CARRIERS = ("Task", "Case", MEMBER)
 """Objects whose records are about a person who is found by her address."""
 
 

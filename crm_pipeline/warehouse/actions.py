@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import LiteralString
 
 from psycopg import sql
@@ -18,6 +17,7 @@ from psycopg.rows import class_row, dict_row
 from crm_pipeline.model.actions import Action, ActionKind, ActionState
 from crm_pipeline.model.writeback import Intent
 from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.exact_json import exact_json
 from crm_pipeline.warehouse.lease import Lease
 from crm_pipeline.warehouse.outbox import enqueue
 from crm_pipeline.warehouse.schema import is_relation
@@ -78,8 +78,6 @@ class OwnerFound:
     owns: tuple[str, ...] = ()
 
 
-_LONGEST_INTEGER = 40
-"""Digits; Python refuses to read very many, and no CRM holds more."""
 _ASK = """
 INSERT INTO crm_sync.action (action_id, kind, object_name, record_id, match_email,
     external_id_field, external_id, fields, options, requested_by)
@@ -376,7 +374,7 @@ def _action(row: Mapping[str, object]) -> Action:
     requested_at = row["requested_at"]
     assert isinstance(requested_at, datetime)
     try:
-        fields, options = _json(row["fields"]), _json(row["options"])
+        fields, options = exact_json(str(row["fields"])), exact_json(str(row["options"]))
         is_readable = True
     except RecursionError:  # nested without end
         fields, options, is_readable = {}, {}, False
@@ -395,16 +393,6 @@ def _action(row: Mapping[str, object]) -> Action:
         requested_at=requested_at,
         is_readable=is_readable,
     )
-
-
-def _json(text: object) -> dict[str, object]:
-    """An object with every digit of its numbers, however many they are."""
-    found: dict[str, object] = json.loads(str(text), parse_float=Decimal, parse_int=_whole)
-    return found
-
-
-def _whole(digits: str) -> int | Decimal:
-    return int(digits) if len(digits) <= _LONGEST_INTEGER else Decimal(digits)
 
 
 def _text(value: object) -> str | None:

@@ -10,13 +10,13 @@ here: what became of a claim (settling.py), deciding how a portion is sent (writ
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any
 
 from psycopg.types.json import set_json_loads
 
 from crm_pipeline.model.writeback import Operation, Value, WriteOptions
 from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.exact_json import exact_json
 from crm_pipeline.warehouse.lease import Lease
 
 
@@ -254,7 +254,7 @@ def claim(
 def claimed_writes(warehouse: Warehouse, taken: Claim) -> list[ClaimedWrite]:
     """The rows of a claim that are still on their way; numbers keep their digits."""
     with warehouse.connect(autocommit=True) as connection:
-        set_json_loads(_exactly, connection)
+        set_json_loads(exact_json, connection)
         rows = connection.execute(_CLAIMED, [taken.claim_id]).fetchall()
         set_json_loads(json.loads, connection)
     return [ClaimedWrite(*row) for row in rows]
@@ -306,7 +306,3 @@ def _facts(portion: Portion) -> dict[str, Any]:
         "is_alone": portion.is_alone,
         "first": portion.first,
     }
-
-
-def _exactly(text: str | bytes) -> Any:
-    return json.loads(text, parse_float=Decimal)

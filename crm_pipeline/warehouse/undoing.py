@@ -7,8 +7,6 @@ Belongs here: the statements of undo. Does not belong here: asking the CRM what 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -16,6 +14,7 @@ from psycopg.types.json import set_json_loads
 
 from crm_pipeline.model.writeback import UNDO, Enqueued, Lane, Value, WriteOptions
 from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.exact_json import exact_json
 from crm_pipeline.warehouse.outbox import enqueue_from
 
 # Of a field that was written again since, the record no longer holds what this batch wrote, or
@@ -90,7 +89,7 @@ def batch_facts(warehouse: Warehouse, batch: str) -> BatchFacts:
 def written_values(warehouse: Warehouse, batch: str) -> list[WrittenValue]:
     """Changes of which it is known what they replaced, by object; numbers keep their digits."""
     with warehouse.connect(autocommit=True) as connection:
-        set_json_loads(_exactly, connection)
+        set_json_loads(exact_json, connection)
         rows = connection.execute(_WRITTEN, {"batch": batch}).fetchall()
         set_json_loads(json.loads, connection)
     return [WrittenValue(*row) for row in rows]
@@ -109,7 +108,3 @@ def enqueue_reversed(
         undone=sql.Literal(undone),
     )
     return enqueue_from(connection, query)
-
-
-def _exactly(text: str | bytes) -> Any:
-    return json.loads(text, parse_float=Decimal)

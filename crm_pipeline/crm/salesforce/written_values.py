@@ -12,6 +12,9 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from crm_pipeline.model.objects import CrmField, ValueType
 from crm_pipeline.model.writeback import Value
 
+# Salesforce's numbers are doubles, and an exponent can ask for a terabyte of zeros.
+_MOST_DIGITS = 300
+
 
 class Unfit(Exception):
     """The value is not one of the field's type; says nothing of the value."""
@@ -40,9 +43,6 @@ def _text(value: Value) -> object:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
-
-
-_MOST_DIGITS = 40  # a number field has 18, and an exponent can ask for a terabyte of zeros
 
 
 def _time(value: Value) -> object:

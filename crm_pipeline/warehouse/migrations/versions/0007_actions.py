@@ -12,7 +12,7 @@ CREATE TABLE crm_sync.action (
     action_id text COLLATE "C" PRIMARY KEY
         CHECK (length(action_id) BETWEEN 1 AND 200 AND position('/' IN action_id) = 0),
     kind text NOT NULL CHECK (kind IN ('create', 'update', 'upsert')),
-    object_name text NOT NULL CHECK (object_name ~ '^[A-Za-z][A-Za-z0-9_]*$'),
+    object_name text NOT NULL CHECK (object_name ~ '^[A-Za-z][A-Za-z0-9_]{0,99}$'),
     record_id text COLLATE "C",
     match_email text,
     external_id_field text,
