@@ -200,9 +200,10 @@ def says(house: House, email: str, status: str, at: str = "2026-01-01Z", **facts
     row = {"side": "marketing", "evidence": f"{status} {at}", **facts}
     with psycopg.connect(house.database_url) as connection:
         connection.execute(
-            "INSERT INTO events.consent_ledger (email, status, side, evidence, occurred_at)"
-            " VALUES (%s, %s, %s, %s, %s)",
-            [email, status, row["side"], row["evidence"], at],
+            "INSERT INTO events.consent_ledger"
+            " (email, status, side, evidence, occurred_at, noted_at)"
+            " VALUES (%s, %s, %s, %s, %s, coalesce(%s::timestamptz, now()))",
+            [email, status, row["side"], row["evidence"], at, row.get("noted_at")],
         )
 
 
