@@ -231,7 +231,7 @@ def large(size: Size, seed: int) -> list[Figure]:
 def writes(size: Size, seed: int) -> list[Figure]:
     """M8: creates without answers, and scores out of order."""
     with _writing(0) as house:
-        made = creates_without_answers(house, creates=size.creates, portion=400, seed=seed)
+        made = creates_without_answers(house, creates=size.creates, portion=100, seed=seed)
     with _writing(size.scores // PER_LEAD) as house:
         scored = scores_out_of_order(house, portion=2_000, seed=seed)
     return [
