@@ -76,7 +76,7 @@ class Decider:
         gives_owner = action.kind is ActionKind.UPDATE and asked.options.owner is not None
         if not action.fields and not gives_owner and asked.crm_object.name != MEMBER:
             raise Refusal("NO_FIELDS", "The action names no field.")
-        is_keyed = action.external_id_field is not None and action.record_id is None
+        is_keyed = action.external_id_field is not None and asked.record_id is None
         is_upsert = is_keyed and action.kind is not ActionKind.UPDATE
         if is_upsert and not asked.looks_first:
             return self._upsert(asked)

@@ -149,7 +149,7 @@ class Gatherer:
         objects = {}
         for one in portion:
             action = one.action
-            if action.record_id or not action.external_id or not one.looks_first:
+            if one.record_id or not action.external_id or not one.looks_first:
                 continue
             found = one.crm_object.find(action.external_id_field or "")
             if found is not None and found.is_filterable and found.value_type is ValueType.TEXT:

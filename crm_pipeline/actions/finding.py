@@ -23,7 +23,7 @@ from crm_pipeline.actions.refusing import Refusal
 from crm_pipeline.config.names import show
 from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.errors import UsageError
-from crm_pipeline.model.actions import CARRIERS, MEMBER, PEOPLE, ActionKind
+from crm_pipeline.model.actions import CARRIERS, MEMBER, ActionKind
 from crm_pipeline.model.objects import CrmObject, ValueType
 from crm_pipeline.model.writeback import Value
 
@@ -78,10 +78,10 @@ class Finder:
             Ambiguous: it may be any of several.
         """
         action = asked.action
-        if action.record_id and not self._is_chosen_person(asked):
+        if asked.record_id:
             crm_object = self._object(action.record_object or action.object_name)
             how = "A person chose the record" if action.record_object else ""
-            return Target(crm_object, self._id(action.record_id, crm_object), how)
+            return Target(crm_object, self._id(asked.record_id, crm_object), how)
         if action.external_id_field:
             return self._by_key(asked)
         if asked.crm_object.name == MEMBER:
@@ -89,11 +89,6 @@ class Finder:
         if asked.crm_object.name in CARRIERS:
             return self._about_a_person(asked)
         return self._by_email(asked)
-
-    def _is_chosen_person(self, asked: Asked) -> bool:
-        """Whether the record is the person that a task, case or membership is about."""
-        action = asked.action
-        return action.record_object in PEOPLE and asked.crm_object.name in CARRIERS
 
     def _by_email(self, asked: Asked) -> Target:
         person = self._person(asked)
@@ -110,7 +105,7 @@ class Finder:
 
     def _person(self, asked: Asked) -> tuple[str, str] | None:
         """Object and id of the person with the address; None where there is none."""
-        if self._is_chosen_person(asked):
+        if asked.is_about_chosen:
             crm_object = self._object(asked.action.record_object or "")
             return crm_object.name, self._id(asked.action.record_id or "", crm_object)
         people = self.facts.people.get(asked.email or "")

@@ -18,6 +18,7 @@ __all__ = ["acting"]
 
 NEW = {"LastName": "Doe", "Company": "Acme", "Email": "new@example.com"}
 KEY = {"external_id_field": "External_Key__c", "external_id": "K1"}
+OWN_KEY = {"external_id_field": "Crm_Pipeline_Key__c", "external_id": "K1"}
 TITLE: dict[str, Any] = {"fields": {"Title": "Ours"}, "options": {"only_empty": ["Title"]}}
 
 
@@ -164,6 +165,23 @@ def test_h28_of_two_contacts_the_chosen_one_gets_the_task_and_stays_as_it_is(
     assert records(acting, "SELECT WhoId, Description FROM Task") == [
         {"WhoId": twins[1], "Description": "About it"}
     ]
+
+
+@pytest.mark.parametrize("name", ["Task", "Case", "CampaignMember"])
+def test_h28_an_upsert_by_key_gets_the_chosen_person_and_keeps_its_key(
+    acting: House, name: str
+) -> None:
+    twins = [acting.org.create("Contact", {"LastName": n, "Email": NEW["Email"]}) for n in "ab"]
+    facts: dict[str, Any] = {"fields": {"Subject": "Call"}}
+    if name == "CampaignMember":
+        facts = {"fields": {"Status": "Sent"}, "options": {"campaign": "Spring"}}
+    action = ask(acting, "upsert", name=name, match_email=NEW["Email"], **OWN_KEY, **facts)
+    act(acting)
+    assert told(acting, action)["code"] == "AMBIGUOUS"
+    choose(acting, action, twins[1])
+    link = "WhoId" if name == "Task" else "ContactId"
+    found = records(acting, f"SELECT {link}, Crm_Pipeline_Key__c FROM {name}")
+    assert found == [{link: twins[1], "Crm_Pipeline_Key__c": "K1"}]
 
 
 @pytest.mark.parametrize("length", [15, 18])
