@@ -113,7 +113,8 @@ class Finder:
         if speaking is None:
             return None
         name, ids = speaking
-        if len(ids) > 1:
+        # What cannot name its person need not know which of them it is.
+        if len(ids) > 1 and _person_fields(asked.crm_object.name, name, ids[0]):
             raise Ambiguous(name, ids, "the address")
         return name, ids[0]
 

@@ -165,6 +165,14 @@ def test_h28_a_case_keeps_the_address_of_a_lead_and_by_a_key_too_gets_its_contac
     ]
 
 
+def test_h28_a_case_of_two_leads_is_held_for_nobody(acting: House) -> None:
+    for name in ("One", "Two"):
+        acting.org.create("Lead", {**NEW, "LastName": name})
+    ask(acting, name="Case", match_email=NEW["Email"], fields={"Subject": "Help"})
+    act(acting)
+    assert records(acting, "SELECT SuppliedEmail FROM Case") == [{"SuppliedEmail": NEW["Email"]}]
+
+
 def test_h28_an_update_by_a_key_needs_no_person_whatever_stands_beside_it(acting: House) -> None:
     case = acting.org.create("Case", {"Subject": "Old", "Crm_Pipeline_Key__c": "case 1"})
     keyed = {"external_id_field": "Crm_Pipeline_Key__c", "external_id": "case 1"}
