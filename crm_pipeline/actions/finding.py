@@ -138,10 +138,10 @@ class Finder:
         ids = self.facts.keyed.get(
             (crm_object.name, found.name, (action.external_id or "").lower()), ()
         )
-        if not ids and action.kind is not ActionKind.UPDATE:
-            return Target(crm_object)
-        if not ids:
+        if not ids and action.kind is ActionKind.UPDATE:
             raise Refusal("NOT_FOUND", f"No record has that {found.name}.")
+        if not ids:  # a person is a member of a campaign once, whatever the key
+            return self._member(asked) if crm_object.name == MEMBER else self.to_be_made(asked)
         if len(ids) > 1:
             raise Ambiguous(crm_object.name, ids, f"that {found.name}")
         return Target(crm_object, ids[0], f"A record has that {found.name}")
@@ -150,15 +150,20 @@ class Finder:
         """A task or a case is always a new one, unless it is named by its id."""
         if asked.action.kind is ActionKind.UPDATE:
             raise Refusal("NOT_NAMED", "The update does not say which record it means.")
-        return Target(asked.crm_object, links=self.links(asked))
+        return self.to_be_made(asked)
 
-    def links(self, asked: Asked) -> dict[str, Value]:
-        """Fields by which a new record names its person and its campaign.
+    def to_be_made(self, asked: Asked) -> Target:
+        """A record that is not looked for, with the person whom it is about.
 
         Raises:
-            Refusal: there is no such person, or campaign.
+            Refusal: there is no such person.
             Ambiguous: it may be any of several people.
         """
+        is_about_a_person = asked.crm_object.name in CARRIERS
+        return Target(asked.crm_object, links=self._links(asked) if is_about_a_person else {})
+
+    def _links(self, asked: Asked) -> dict[str, Value]:
+        """Fields by which a new record names its person and its campaign."""
         name, person = asked.crm_object.name, self._person(asked)
         links: dict[str, Value] = {}
         if person is not None:
@@ -185,23 +190,26 @@ class Finder:
         return ids[0]
 
     def _member(self, asked: Asked) -> Target:
-        links = self.links(asked)
+        links = self._links(asked)
         said = {name: field_value(asked.action, name) or links.get(name) for name in MEMBER_FIELDS}
-        person = said["ContactId"] or said["LeadId"]
-        if not said["CampaignId"] or not person:
+        person_field = "ContactId" if said["ContactId"] else "LeadId"
+        if not said["CampaignId"] or not said[person_field]:
             raise Refusal(
                 "REQUIRED_FIELD_MISSING",
                 "A campaign member needs a campaign and a person.",
                 remedy="Give the option `campaign`, and match_email, LeadId or ContactId.",
             )
-        place = (self._id(str(said["CampaignId"])), self._id(str(person)))
-        ids = self.facts.members.get(place, ())
+        campaign = self._id(str(said["CampaignId"]), self.describe("Campaign"))
+        person = self._id(str(said[person_field]), self.describe(person_field.removesuffix("Id")))
+        ids = self.facts.members.get((campaign, person), ())
         if len(ids) > 1:
             raise Ambiguous(MEMBER, ids, "this campaign and person")
         if ids:
             return Target(asked.crm_object, ids[0], "The person is a member already")
         if asked.action.kind is ActionKind.UPDATE:
             raise Refusal("NOT_FOUND", "The person is no member of the campaign.")
+        # Spelt in full, so that two actions for one membership are seen to be for one.
+        links |= {"CampaignId": campaign, person_field: person}
         return Target(asked.crm_object, links=links)
 
     def _object(self, name: str) -> CrmObject:

@@ -128,6 +128,45 @@ def test_h28_two_who_ask_for_one_membership_make_one(acting: House) -> None:
     assert records(acting, "SELECT Status FROM CampaignMember") == [{"Status": "Responded"}]
 
 
+def test_h28_a_member_by_another_key_is_the_same_member(acting: House) -> None:
+    for status, key in (("Sent", "K1"), ("Responded", "K2")):
+        facts = {"options": {"campaign": "Spring"}, "fields": {"Status": status}}
+        ask(acting, "upsert", name="CampaignMember", match_email="l0@example.com",
+            **OWN_KEY | {"external_id": key}, **facts)  # fmt: skip
+    for _ in range(2):
+        act(acting)
+    found = records(acting, "SELECT Status, Crm_Pipeline_Key__c FROM CampaignMember")
+    assert found == [{"Status": "Responded", "Crm_Pipeline_Key__c": "K1"}]
+
+
+@pytest.mark.parametrize("field", ["LeadId", "ContactId", "CampaignId"])
+@pytest.mark.parametrize("value", ["zzzzzzzzzzzzzzz", "an account's", 5])
+def test_h28_a_member_by_an_id_of_no_such_record_is_refused_and_stops_nobody(
+    acting: House, field: str, value: Any
+) -> None:
+    if value == "an account's":
+        value = acting.org.create("Account", {"Name": "x"})
+    [campaign] = [row["Id"] for row in records(acting, "SELECT Id FROM Campaign")]
+    first, second, *_ = ids(acting)
+    fields = {"CampaignId": campaign, "LeadId": first, field: value}
+    wrong = ask(acting, name="CampaignMember", fields=fields)
+    right = ask(acting, name="CampaignMember", fields={"CampaignId": campaign, "LeadId": second})
+    act(acting)
+    assert told(acting, wrong)["code"] == "BAD_ID"
+    assert told(acting, right)["state"] == "applied"
+
+
+def test_h28_two_spellings_of_an_id_are_one_membership(acting: House) -> None:
+    [campaign] = [row["Id"] for row in records(acting, "SELECT Id FROM Campaign")]
+    person = ids(acting)[0]
+    for length, status in ((15, "Sent"), (18, "Responded")):
+        fields = {"CampaignId": campaign[:length], "LeadId": person[:length], "Status": status}
+        ask(acting, name="CampaignMember", fields=fields)
+    for _ in range(2):
+        act(acting)
+    assert records(acting, "SELECT Status FROM CampaignMember") == [{"Status": "Responded"}]
+
+
 def test_h28_a_membership_is_found_whatever_the_case_of_the_fields(acting: House) -> None:
     [campaign] = [row["Id"] for row in records(acting, "SELECT Id FROM Campaign")]
     for status in ("Sent", "Responded"):
