@@ -106,8 +106,7 @@ class Decider:
         key_field = self.settings.write_backs.key_field
         _require_key(self.finder.connector.key_refusal(crm_object, key_field))
         intent = _intent(asked, crm_object, Operation.CREATE, values, self._options(asked))
-        places = [person_place(asked.email)] if asked.email and crm_object.name in PEOPLE else []
-        return self._making(asked, intent, places)
+        return self._making(asked, intent)
 
     def _upsert(self, asked: Asked, target: Target) -> Decision:
         """The CRM finds or makes the record by itself, as long as the key tells records apart."""
@@ -127,20 +126,22 @@ class Decider:
         intent = _intent(
             asked, crm_object, Operation.UPSERT, values, self._options(asked), key_field=known.name
         )
-        places = [key_place(crm_object.name, known.name, action.external_id or "")]
-        if crm_object.name in PEOPLE and isinstance(email := values.get("Email"), str):
-            places.append(person_place(email.strip().lower()))
-        return self._making(asked, intent, places)
+        return self._making(asked, intent)
 
-    def _making(self, asked: Asked, intent: Intent, places: list[Place]) -> Decision:
+    def _making(self, asked: Asked, intent: Intent) -> Decision:
         """The record is made, and others may mean it; of a membership, that is seen only now."""
-        if intent.object_name == MEMBER:
-            person = intent.fields.get("ContactId") or intent.fields.get("LeadId")
-            membership = member_place(str(intent.fields.get("CampaignId")), str(person))
-            maker = self.facts.making.get(membership)
-            if maker is not None:
-                return _waiting(asked, maker)
-            places = [*places, membership]
+        name, values, places = intent.object_name, intent.fields, []
+        if name == MEMBER:
+            person = values.get("ContactId") or values.get("LeadId")
+            places = [member_place(str(values.get("CampaignId")), str(person))]
+        maker = next(filter(None, map(self.facts.making.get, places)), None)
+        if maker is not None:
+            return _waiting(asked, maker)
+        email = values.get("Email") or asked.email
+        if name in PEOPLE and isinstance(email, str):
+            places.append(person_place(email.strip().lower()))
+        if intent.external_id_field and intent.external_id:
+            places.append(key_place(name, intent.external_id_field, intent.external_id))
         for place in places:
             self.facts.making.setdefault(place, asked.action.action_id)
         return _enqueued(asked, intent)

@@ -103,8 +103,13 @@ def test_h28_an_update_by_a_key_waits_for_the_upsert_that_makes_the_record(actin
     assert told(acting, update)["state"] == "applied"
 
 
-def test_h28_an_upsert_by_key_and_a_create_make_one_person(acting: House) -> None:
-    ask(acting, "upsert", fields=NEW, **KEY)
+@pytest.mark.parametrize(
+    "first", [{"kind": "upsert", **KEY}, {"options": {"match": "none"}}], ids=["by key", "unasked"]
+)
+def test_h28_who_is_made_without_a_look_is_found_by_a_create(
+    acting: House, first: dict[str, Any]
+) -> None:
+    ask(acting, fields=NEW, **first)
     ask(acting, fields=NEW)
     for _ in range(2):
         act(acting)
