@@ -197,7 +197,8 @@ class Finder:
             raise Refusal(
                 "REQUIRED_FIELD_MISSING",
                 "A campaign member needs a campaign and a person.",
-                remedy="Give the option `campaign`, and match_email, LeadId or ContactId.",
+                remedy="Give the option `campaign`, and match_email, LeadId or ContactId, under"
+                " another action id.",
             )
         campaign = self._id(str(said["CampaignId"]), self.describe("Campaign"))
         person = self._id(str(said[person_field]), self.describe(person_field.removesuffix("Id")))
