@@ -20,7 +20,7 @@ from crm_pipeline.actions.refusing import REMEDIES, Refusal
 from crm_pipeline.actions.values import Values, required_but_missing
 from crm_pipeline.config.names import listed, show
 from crm_pipeline.config.settings import Settings
-from crm_pipeline.model.actions import CARRIERS, MEMBER, PEOPLE, ActionKind, ActionState, IfFound
+from crm_pipeline.model.actions import MEMBER, PEOPLE, ActionKind, ActionState, IfFound
 from crm_pipeline.model.objects import CrmObject
 from crm_pipeline.model.writeback import (
     Intent,
@@ -76,13 +76,13 @@ class Decider:
         gives_owner = action.kind is ActionKind.UPDATE and asked.options.owner is not None
         if not action.fields and not gives_owner and asked.crm_object.name != MEMBER:
             raise Refusal("NO_FIELDS", "The action names no field.")
-        is_keyed = action.external_id_field is not None and action.record_id is None
+        is_keyed = action.external_id_field is not None and asked.record_id is None
         is_upsert = is_keyed and action.kind is not ActionKind.UPDATE
         if is_upsert and not asked.looks_first:
-            return self._upsert(asked)
+            return self._upsert(asked, self.finder.to_be_made(asked))
         target = self.finder.find(asked)
         if target.record_id is None:
-            return self._upsert(asked) if is_upsert else self._create(asked, target)
+            return self._upsert(asked, target) if is_upsert else self._create(asked, target)
         is_found = bool(target.how) and action.kind is not ActionKind.UPDATE
         if is_found and asked.options.if_found is IfFound.LEAVE:
             return _unneeded(asked, target, "ALREADY_THERE", f"{target.how}, and is left as it is.")
@@ -106,17 +106,9 @@ class Decider:
         key_field = self.settings.write_backs.key_field
         _require_key(self.finder.connector.key_refusal(crm_object, key_field))
         intent = _intent(asked, crm_object, Operation.CREATE, values, self._options(asked))
-        places = [person_place(asked.email)] if asked.email and crm_object.name in PEOPLE else []
-        if crm_object.name == MEMBER:
-            person = values.get("ContactId") or values.get("LeadId")
-            places = [member_place(str(values.get("CampaignId")), str(person))]
-        maker = next(filter(None, map(self.facts.making.get, places)), None)
-        if maker is not None:
-            return _waiting(asked, maker)
-        self.facts.making |= dict.fromkeys(places, action.action_id)
-        return _enqueued(asked, intent)
+        return self._making(asked, intent)
 
-    def _upsert(self, asked: Asked) -> Decision:
+    def _upsert(self, asked: Asked, target: Target) -> Decision:
         """The CRM finds or makes the record by itself, as long as the key tells records apart."""
         crm_object, action = asked.crm_object, asked.action
         self._require_chosen(crm_object)
@@ -129,18 +121,29 @@ class Decider:
         )
         if not values:
             raise Refusal("NO_FIELDS", "The action names no field besides the key.")
-        if crm_object.name in CARRIERS:
-            links = self.finder.links(asked)
-            values |= {key: value for key, value in links.items() if crm_object.find(key)}
+        values |= {key: value for key, value in target.links.items() if crm_object.find(key)}
         values |= self._owner(asked)
         intent = _intent(
             asked, crm_object, Operation.UPSERT, values, self._options(asked), key_field=known.name
         )
-        places = [key_place(crm_object.name, known.name, action.external_id or "")]
-        if crm_object.name in PEOPLE and isinstance(email := values.get("Email"), str):
+        return self._making(asked, intent)
+
+    def _making(self, asked: Asked, intent: Intent) -> Decision:
+        """The record is made, and others may mean it; of a membership, that is seen only now."""
+        name, values, places = intent.object_name, intent.fields, []
+        if name == MEMBER:
+            person = values.get("ContactId") or values.get("LeadId")
+            places = [member_place(str(values.get("CampaignId")), str(person))]
+        maker = next(filter(None, map(self.facts.making.get, places)), None)
+        if maker is not None:
+            return _waiting(asked, maker)
+        email = values.get("Email") or asked.email
+        if name in PEOPLE and isinstance(email, str):
             places.append(person_place(email.strip().lower()))
+        if intent.external_id_field and intent.external_id:
+            places.append(key_place(name, intent.external_id_field, intent.external_id))
         for place in places:
-            self.facts.making.setdefault(place, action.action_id)
+            self.facts.making.setdefault(place, asked.action.action_id)
         return _enqueued(asked, intent)
 
     def _update(self, asked: Asked, target: Target) -> Decision:

@@ -149,7 +149,7 @@ class Gatherer:
         objects = {}
         for one in portion:
             action = one.action
-            if action.record_id or not action.external_id or not one.looks_first:
+            if one.record_id or not action.external_id or not one.looks_first:
                 continue
             found = one.crm_object.find(action.external_id_field or "")
             if found is not None and found.is_filterable and found.value_type is ValueType.TEXT:
@@ -209,21 +209,28 @@ class Gatherer:
             speaking = known.speaking() if known else None
             if speaking is not None:
                 people[f"{speaking[0]}Id"].update(speaking[1])
-            if one.action.record_object in PEOPLE and one.action.record_id:
-                people[f"{one.action.record_object}Id"].add(one.action.record_id)
             for name in _PERSON_FIELDS:
-                given = field_value(one.action, name)
-                record_id = self.id_or_none(given) if isinstance(given, str) else None
+                record_id = self._id_or_none(name, field_value(one.action, name))
                 if record_id is not None:
                     people[name].add(record_id)
+            if one.is_about_chosen:
+                name = f"{one.action.record_object}Id"
+                chosen = self._id_or_none(name, one.action.record_id)
+                if chosen is not None:
+                    people[name].add(chosen)
         return people
 
-    def id_or_none(self, text: str) -> str | None:
-        """The text as a full id; None where it is none."""
+    def _id_or_none(self, name: str, given: object) -> str | None:
+        """A person's full id; None where it is none, by which a CRM may refuse to search."""
+        if not isinstance(given, str):
+            return None
         try:
-            return self.connector.full_id(text)
+            record_id = self.connector.full_id(given)
         except UsageError:
             return None
+        crm_object = self.describe(name.removesuffix("Id"))
+        prefix = crm_object.id_prefix if crm_object else None
+        return record_id if record_id.startswith(prefix or "") else None
 
 
 def person_place(email: str) -> Place:

@@ -23,7 +23,7 @@ from crm_pipeline.actions.refusing import Refusal
 from crm_pipeline.config.names import show
 from crm_pipeline.crm.port import CrmConnector
 from crm_pipeline.errors import UsageError
-from crm_pipeline.model.actions import CARRIERS, MEMBER, PEOPLE, ActionKind
+from crm_pipeline.model.actions import CARRIERS, MEMBER, ActionKind
 from crm_pipeline.model.objects import CrmObject, ValueType
 from crm_pipeline.model.writeback import Value
 
@@ -78,10 +78,10 @@ class Finder:
             Ambiguous: it may be any of several.
         """
         action = asked.action
-        if action.record_id and not self._is_chosen_person(asked):
+        if asked.record_id:
             crm_object = self._object(action.record_object or action.object_name)
             how = "A person chose the record" if action.record_object else ""
-            return Target(crm_object, self._id(action.record_id, crm_object), how)
+            return Target(crm_object, self._id(asked.record_id, crm_object), how)
         if action.external_id_field:
             return self._by_key(asked)
         if asked.crm_object.name == MEMBER:
@@ -89,11 +89,6 @@ class Finder:
         if asked.crm_object.name in CARRIERS:
             return self._about_a_person(asked)
         return self._by_email(asked)
-
-    def _is_chosen_person(self, asked: Asked) -> bool:
-        """Whether the record is the person that a task, case or membership is about."""
-        action = asked.action
-        return action.record_object in PEOPLE and asked.crm_object.name in CARRIERS
 
     def _by_email(self, asked: Asked) -> Target:
         person = self._person(asked)
@@ -110,7 +105,7 @@ class Finder:
 
     def _person(self, asked: Asked) -> tuple[str, str] | None:
         """Object and id of the person with the address; None where there is none."""
-        if self._is_chosen_person(asked):
+        if asked.is_about_chosen:
             crm_object = self._object(asked.action.record_object or "")
             return crm_object.name, self._id(asked.action.record_id or "", crm_object)
         people = self.facts.people.get(asked.email or "")
@@ -118,7 +113,8 @@ class Finder:
         if speaking is None:
             return None
         name, ids = speaking
-        if len(ids) > 1:
+        # What cannot name its person need not know which of them it is.
+        if len(ids) > 1 and _person_fields(asked.crm_object.name, name, ids[0]):
             raise Ambiguous(name, ids, "the address")
         return name, ids[0]
 
@@ -142,10 +138,10 @@ class Finder:
         ids = self.facts.keyed.get(
             (crm_object.name, found.name, (action.external_id or "").lower()), ()
         )
-        if not ids and action.kind is not ActionKind.UPDATE:
-            return Target(crm_object)
-        if not ids:
+        if not ids and action.kind is ActionKind.UPDATE:
             raise Refusal("NOT_FOUND", f"No record has that {found.name}.")
+        if not ids:  # a person is a member of a campaign once, whatever the key
+            return self._member(asked) if crm_object.name == MEMBER else self.to_be_made(asked)
         if len(ids) > 1:
             raise Ambiguous(crm_object.name, ids, f"that {found.name}")
         return Target(crm_object, ids[0], f"A record has that {found.name}")
@@ -154,15 +150,20 @@ class Finder:
         """A task or a case is always a new one, unless it is named by its id."""
         if asked.action.kind is ActionKind.UPDATE:
             raise Refusal("NOT_NAMED", "The update does not say which record it means.")
-        return Target(asked.crm_object, links=self.links(asked))
+        return self.to_be_made(asked)
 
-    def links(self, asked: Asked) -> dict[str, Value]:
-        """Fields by which a new record names its person and its campaign.
+    def to_be_made(self, asked: Asked) -> Target:
+        """A record that is not looked for, with the person whom it is about.
 
         Raises:
-            Refusal: there is no such person, or campaign.
+            Refusal: there is no such person.
             Ambiguous: it may be any of several people.
         """
+        is_about_a_person = asked.crm_object.name in CARRIERS
+        return Target(asked.crm_object, links=self._links(asked) if is_about_a_person else {})
+
+    def _links(self, asked: Asked) -> dict[str, Value]:
+        """Fields by which a new record names its person and its campaign."""
         name, person = asked.crm_object.name, self._person(asked)
         links: dict[str, Value] = {}
         if person is not None:
@@ -189,23 +190,27 @@ class Finder:
         return ids[0]
 
     def _member(self, asked: Asked) -> Target:
-        links = self.links(asked)
+        links = self._links(asked)
         said = {name: field_value(asked.action, name) or links.get(name) for name in MEMBER_FIELDS}
-        person = said["ContactId"] or said["LeadId"]
-        if not said["CampaignId"] or not person:
+        person_field = "ContactId" if said["ContactId"] else "LeadId"
+        if not said["CampaignId"] or not said[person_field]:
             raise Refusal(
                 "REQUIRED_FIELD_MISSING",
                 "A campaign member needs a campaign and a person.",
-                remedy="Give the option `campaign`, and match_email, LeadId or ContactId.",
+                remedy="Give the option `campaign`, and match_email, LeadId or ContactId, under"
+                " another action id.",
             )
-        place = (self._id(str(said["CampaignId"])), self._id(str(person)))
-        ids = self.facts.members.get(place, ())
+        campaign = self._id(str(said["CampaignId"]), self.describe("Campaign"))
+        person = self._id(str(said[person_field]), self.describe(person_field.removesuffix("Id")))
+        ids = self.facts.members.get((campaign, person), ())
         if len(ids) > 1:
             raise Ambiguous(MEMBER, ids, "this campaign and person")
         if ids:
             return Target(asked.crm_object, ids[0], "The person is a member already")
         if asked.action.kind is ActionKind.UPDATE:
             raise Refusal("NOT_FOUND", "The person is no member of the campaign.")
+        # Spelt in full, so that two actions for one membership are seen to be for one.
+        links |= {"CampaignId": campaign, person_field: person}
         return Target(asked.crm_object, links=links)
 
     def _object(self, name: str) -> CrmObject:

@@ -43,6 +43,16 @@ class Asked:
     email: str | None
 
     @property
+    def is_about_chosen(self) -> bool:
+        """Whether its record is the person that somebody chose for a task, case or membership."""
+        return self.action.record_object in PEOPLE and self.crm_object.name in CARRIERS
+
+    @property
+    def record_id(self) -> str | None:
+        """The record to update, if the action names it."""
+        return None if self.is_about_chosen else self.action.record_id
+
+    @property
     def looks_first(self) -> bool:
         """Whether its record is looked for by the key; else the CRM finds or makes it by itself.
 

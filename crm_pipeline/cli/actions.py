@@ -245,7 +245,8 @@ def requeue(
     by: By = None,
     everything: Everything = False,
     record_id: Annotated[
-        str | None, typer.Option(help="Of several records that were found, the one that is meant.")
+        str | None,
+        typer.Option(help="The record that is meant, of several or instead of a wrong id."),
     ] = None,
 ) -> None:
     """Let held and refused actions be decided again, after what was wrong was mended."""

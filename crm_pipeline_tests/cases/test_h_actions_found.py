@@ -18,6 +18,7 @@ __all__ = ["acting"]
 
 NEW = {"LastName": "Doe", "Company": "Acme", "Email": "new@example.com"}
 KEY = {"external_id_field": "External_Key__c", "external_id": "K1"}
+OWN_KEY = {"external_id_field": "Crm_Pipeline_Key__c", "external_id": "K1"}
 TITLE: dict[str, Any] = {"fields": {"Title": "Ours"}, "options": {"only_empty": ["Title"]}}
 
 
@@ -102,8 +103,13 @@ def test_h28_an_update_by_a_key_waits_for_the_upsert_that_makes_the_record(actin
     assert told(acting, update)["state"] == "applied"
 
 
-def test_h28_an_upsert_by_key_and_a_create_make_one_person(acting: House) -> None:
-    ask(acting, "upsert", fields=NEW, **KEY)
+@pytest.mark.parametrize(
+    "first", [{"kind": "upsert", **KEY}, {"options": {"match": "none"}}], ids=["by key", "unasked"]
+)
+def test_h28_who_is_made_without_a_look_is_found_by_a_create(
+    acting: House, first: dict[str, Any]
+) -> None:
+    ask(acting, fields=NEW, **first)
     ask(acting, fields=NEW)
     for _ in range(2):
         act(acting)
@@ -124,6 +130,45 @@ def test_h28_two_who_ask_for_one_membership_make_one(acting: House) -> None:
     for _ in range(2):
         act(acting)
     assert [told(acting, one)["state"] for one in both] == ["applied"] * 2
+    assert records(acting, "SELECT Status FROM CampaignMember") == [{"Status": "Responded"}]
+
+
+def test_h28_a_member_by_another_key_is_the_same_member(acting: House) -> None:
+    for status, key in (("Sent", "K1"), ("Responded", "K2")):
+        facts = {"options": {"campaign": "Spring"}, "fields": {"Status": status}}
+        ask(acting, "upsert", name="CampaignMember", match_email="l0@example.com",
+            **OWN_KEY | {"external_id": key}, **facts)  # fmt: skip
+    for _ in range(2):
+        act(acting)
+    found = records(acting, "SELECT Status, Crm_Pipeline_Key__c FROM CampaignMember")
+    assert found == [{"Status": "Responded", "Crm_Pipeline_Key__c": "K1"}]
+
+
+@pytest.mark.parametrize("field", ["LeadId", "ContactId", "CampaignId"])
+@pytest.mark.parametrize("value", ["zzzzzzzzzzzzzzz", "an account's", 5])
+def test_h28_a_member_by_an_id_of_no_such_record_is_refused_and_stops_nobody(
+    acting: House, field: str, value: Any
+) -> None:
+    if value == "an account's":
+        value = acting.org.create("Account", {"Name": "x"})
+    [campaign] = [row["Id"] for row in records(acting, "SELECT Id FROM Campaign")]
+    first, second, *_ = ids(acting)
+    fields = {"CampaignId": campaign, "LeadId": first, field: value}
+    wrong = ask(acting, name="CampaignMember", fields=fields)
+    right = ask(acting, name="CampaignMember", fields={"CampaignId": campaign, "LeadId": second})
+    act(acting)
+    assert told(acting, wrong)["code"] == "BAD_ID"
+    assert told(acting, right)["state"] == "applied"
+
+
+def test_h28_two_spellings_of_an_id_are_one_membership(acting: House) -> None:
+    [campaign] = [row["Id"] for row in records(acting, "SELECT Id FROM Campaign")]
+    person = ids(acting)[0]
+    for length, status in ((15, "Sent"), (18, "Responded")):
+        fields = {"CampaignId": campaign[:length], "LeadId": person[:length], "Status": status}
+        ask(acting, name="CampaignMember", fields=fields)
+    for _ in range(2):
+        act(acting)
     assert records(acting, "SELECT Status FROM CampaignMember") == [{"Status": "Responded"}]
 
 
@@ -164,6 +209,23 @@ def test_h28_of_two_contacts_the_chosen_one_gets_the_task_and_stays_as_it_is(
     assert records(acting, "SELECT WhoId, Description FROM Task") == [
         {"WhoId": twins[1], "Description": "About it"}
     ]
+
+
+@pytest.mark.parametrize("name", ["Task", "Case", "CampaignMember"])
+def test_h28_an_upsert_by_key_gets_the_chosen_person_and_keeps_its_key(
+    acting: House, name: str
+) -> None:
+    twins = [acting.org.create("Contact", {"LastName": n, "Email": NEW["Email"]}) for n in "ab"]
+    facts: dict[str, Any] = {"fields": {"Subject": "Call"}}
+    if name == "CampaignMember":
+        facts = {"fields": {"Status": "Sent"}, "options": {"campaign": "Spring"}}
+    action = ask(acting, "upsert", name=name, match_email=NEW["Email"], **OWN_KEY, **facts)
+    act(acting)
+    assert told(acting, action)["code"] == "AMBIGUOUS"
+    choose(acting, action, twins[1])
+    link = "WhoId" if name == "Task" else "ContactId"
+    found = records(acting, f"SELECT {link}, Crm_Pipeline_Key__c FROM {name}")
+    assert found == [{link: twins[1], "Crm_Pipeline_Key__c": "K1"}]
 
 
 @pytest.mark.parametrize("length", [15, 18])

@@ -9,8 +9,11 @@ import psycopg
 import pytest
 
 from crm_pipeline.actions.asking import new_action, options_typed
+from crm_pipeline.actions.refusing import REMEDIES
 from crm_pipeline.errors import UsageError
 from crm_pipeline.sandbox.salesforce.schema import FieldDefinition
+from crm_pipeline.warehouse import actions as desk
+from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline_tests.cases.acting import act, acting, ask, decide, records, told
 from crm_pipeline_tests.cases.writing import drain, ids, states, update, wish
 from crm_pipeline_tests.house import House
@@ -165,6 +168,14 @@ def test_h28_a_case_keeps_the_address_of_a_lead_and_by_a_key_too_gets_its_contac
     ]
 
 
+def test_h28_a_case_of_two_leads_is_held_for_nobody(acting: House) -> None:
+    for name in ("One", "Two"):
+        acting.org.create("Lead", {**NEW, "LastName": name})
+    ask(acting, name="Case", match_email=NEW["Email"], fields={"Subject": "Help"})
+    act(acting)
+    assert records(acting, "SELECT SuppliedEmail FROM Case") == [{"SuppliedEmail": NEW["Email"]}]
+
+
 def test_h28_an_update_by_a_key_needs_no_person_whatever_stands_beside_it(acting: House) -> None:
     case = acting.org.create("Case", {"Subject": "Old", "Crm_Pipeline_Key__c": "case 1"})
     keyed = {"external_id_field": "Crm_Pipeline_Key__c", "external_id": "case 1"}
@@ -216,6 +227,24 @@ def test_h28_what_cannot_be_looked_for_says_what_can_be_done_without_it(acting: 
     line = told(acting, spared)
     assert line["code"] == "NO_KEY_FIELD"
     assert "without `only_new`" in line["remedy"]
+
+
+def test_h28_every_remedy_says_whether_to_requeue_or_to_ask_anew() -> None:
+    """What an action says does not change: who corrects it and requeues it would wait for ever."""
+    ways = ("requeue", "another action id")
+    without = [code for code, text in REMEDIES.items() if not any(way in text for way in ways)]
+    assert without == ["CONSENT_NOT_LOOSENED"], "no action does that"
+
+
+def test_h28_a_wrong_id_is_corrected_by_the_requeue_that_the_remedy_names(acting: House) -> None:
+    action = ask(acting, "update", record_id="00Q", fields={"Title": "Boss"})
+    act(acting)
+    assert "requeue ID --record-id RECORD" in told(acting, action)["remedy"]
+    lead = ids(acting)[0]
+    desk.requeue(Warehouse(acting.database_url), action_ids=[action], record_id=lead)
+    act(acting)
+    line = told(acting, action)
+    assert (line["state"], line["record_id"]) == ("applied", lead)
 
 
 def test_h28_the_remedy_of_a_wrong_request_is_another_action(acting: House) -> None:
