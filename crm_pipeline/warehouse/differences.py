@@ -278,11 +278,7 @@ def find(
         origin: the write-back's name.
         keeps_edited: leave alone what people entered in the CRM; the field must be mapped.
     """
-    names = {
-        "object": sql.Literal(target.object_name),
-        "field": sql.Literal(target.field),
-        "origin": sql.Literal(origin),
-    }
+    names = _names(target, origin)
     held: sql.Composable = sql.SQL("a.value")
     if target.column is not None:
         held = sql.SQL(_COPY).format(
@@ -314,12 +310,9 @@ def withdraw(connection: psycopg.Connection, target: Target, wishes: Wishes, *, 
     Returns:
         How many write-backs.
     """
-    names = {
-        "object": sql.Literal(target.object_name),
-        "field": sql.Literal(target.field),
-        "origin": sql.Literal(origin),
-    }
-    return connection.execute(sql.SQL(_WITHDRAW).format(**names, wishes=wishes.query)).rowcount
+    return connection.execute(
+        sql.SQL(_WITHDRAW).format(**_names(target, origin), wishes=wishes.query)
+    ).rowcount
 
 
 def found_records(connection: psycopg.Connection) -> dict[str, int]:
@@ -365,6 +358,15 @@ def _touches(target: Target, marts: str, which: str, of: str) -> sql.Composable:
         word=sql.Identifier(f"{which}_touch_{of}"),
         at=sql.Identifier(f"{which}_touch_at"),
     )
+
+
+def _names(target: Target, origin: str) -> dict[str, sql.Composable]:
+    """Whose rows of the outbox are meant."""
+    return {
+        "object": sql.Literal(target.object_name),
+        "field": sql.Literal(target.field),
+        "origin": sql.Literal(origin),
+    }
 
 
 def _places(target: Target, marts: str) -> dict[str, sql.Composable]:
