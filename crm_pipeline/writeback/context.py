@@ -4,9 +4,10 @@ Belongs here: what sending.py, jobs.py and drain.py share. Does not belong here:
 """
 
 import random
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from crm_pipeline.config.settings import Settings
@@ -80,6 +81,8 @@ class WriteContext:
     outages: int = 0
     ended: Counter[str] = field(default_factory=Counter)
     _described: dict[str, CrmObject | None] = field(default_factory=dict)
+    _calls_told: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def able(self) -> WriteCapabilities:
@@ -90,6 +93,17 @@ class WriteContext:
     def calls(self) -> int:
         """API calls so far."""
         return self.connector.usage.calls
+
+    def untold_calls(self) -> int:
+        """API calls since this was last asked: the first claim to end tells those of all."""
+        calls = self.calls
+        untold, self._calls_told = calls - self._calls_told, calls
+        return untold
+
+    def count(self, ended: Mapping[str, int]) -> None:
+        """Add rows that were settled, by the state that they have now; any thread may."""
+        with self._lock:
+            self.ended.update(ended)
 
     def note(self, problem: CrmPipelineError | str) -> None:
         """Remember why something waits."""

@@ -8,6 +8,7 @@ Belongs here: the order in which portions go, and when to stop. Does not belong 
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -31,9 +32,10 @@ from crm_pipeline.warehouse.lease import WRITE_BACK_LEASE, held_lease
 from crm_pipeline.warehouse.ledger import known_organization
 from crm_pipeline.warehouse.settling import release
 from crm_pipeline.writeback.budget import WriteBudget
-from crm_pipeline.writeback.choice import MOST_WRITES_AT_ONCE, choose
+from crm_pipeline.writeback.choice import MOST_WRITES_AT_ONCE, MOST_WRITES_BY_JOB, choose
 from crm_pipeline.writeback.context import Report, WriteContext, WriteManners
-from crm_pipeline.writeback.jobs import go_on_with_job, send_by_job
+from crm_pipeline.writeback.jobs import SendingByJob
+from crm_pipeline.writeback.line import Delivery, Line
 from crm_pipeline.writeback.sending import Sending
 from crm_pipeline.writeback.sparing import spare_changed
 
@@ -102,7 +104,8 @@ class Drain:
                 self.manners,
                 report,
             )
-            _Round(context).run()
+            with ThreadPoolExecutor(context.able.calls_at_once, "write-back") as pool:
+                _Round(context, pool).run()
         waiting, next_due_at = outbox_desk.waiting(self.warehouse)
         return DrainOutcome(
             applied=context.ended[WriteState.APPLIED],
@@ -128,21 +131,31 @@ class _Round:
     """One drainer's work, from the first portion to the last.
 
     Attributes:
+        pool: sends the calls.
         without: objects that cannot be written now.
     """
 
     context: WriteContext
+    pool: ThreadPoolExecutor
     without: set[str] = field(default_factory=set)
     _is_known_org: bool = False
 
     def run(self) -> None:
-        self._recover()
-        deadline = self.context.manners.clock() + self.context.manners.patience_seconds
-        while self._one(Lane.SCORE) and self.context.manners.clock() < deadline:
-            pass
+        manners = self.context.manners
+        line = Line(self.without)
+        try:
+            self._recover(line)
+            deadline = manners.clock() + manners.patience_seconds
+            # What is on its way may be due again when it is done.
+            while manners.clock() < deadline and (self._one(line, Lane.SCORE) or line.finish()):
+                pass
+            line.finish()
+        except BaseException:
+            line.abandon()
+            raise
 
-    def _one(self, lowest: Lane, *, only_calls: bool = False) -> bool:
-        """Deliver one portion of the lanes up to the lowest; says whether there was one."""
+    def _one(self, line: Line, lowest: Lane, *, only_calls: bool = False) -> bool:
+        """Begin to deliver one portion of the lanes up to the lowest, if there is one."""
         context = self.context
         context.require_enabled()
         context.lease.check()
@@ -161,7 +174,10 @@ class _Round:
             return True
         if portion.lane > self._affordable():
             return True  # the first answer has told how the day stands
-        return self._deliver(portion, crm_object, only_calls=only_calls)
+        delivery = self._claimed(portion, crm_object, only_calls=only_calls)
+        if delivery is not None:
+            line.add(delivery)
+        return True
 
     def _affordable(self) -> Lane:
         crm, writes = self.context.settings.crm, self.context.settings.write_backs
@@ -174,38 +190,37 @@ class _Round:
             )
         return lane
 
-    def _deliver(self, portion: Portion, crm_object: CrmObject, *, only_calls: bool) -> bool:
+    def _claimed(
+        self, portion: Portion, crm_object: CrmObject, *, only_calls: bool
+    ) -> Delivery | None:
+        """A claim of the portion, or of a part of it; None when all of it waits again."""
         context = self.context
         choice = choose(portion, context.able, most_by_calls=context.manners.most_by_calls)
         is_job = choice.transport is Transport.BULK and not only_calls
+        most_by_job = min(MOST_WRITES_BY_JOB, context.able.job_rows)
         taken = claim(
             context.warehouse,
             context.lease,
             portion,
             transport=(Transport.BULK if is_job else Transport.REST).value,
             reason=choice.reason,
-            most_writes=context.able.job_rows if is_job else MOST_WRITES_AT_ONCE,
+            most_writes=most_by_job if is_job else MOST_WRITES_AT_ONCE,
             most_bytes=context.able.job_bytes if is_job else _MOST_BYTES_BY_CALLS,
             key_field=self._key_field(portion),
             without_care=is_job,
         )
         if not taken.writes and is_job:
-            return self._deliver(portion, crm_object, only_calls=True)
+            return self._claimed(portion, crm_object, only_calls=True)
         if not taken.writes:
             # Somebody holds them for a moment, enqueuing newer values: the next drainer takes them.
             self.without.add(portion.object_name)
-            return True
+            return None
         context.report("claimed")
         if portion.options.if_unchanged and not self._spare(taken, crm_object):
-            return True
+            return None
         if is_job:
-            send_by_job(context, taken, crm_object, self._urgent)
-            return True
-        sending = Sending(context, taken, crm_object)
-        sending.run()
-        if sending.stop is not None:
-            self.without.add(portion.object_name)
-        return True
+            return SendingByJob(context, taken, crm_object, self._urgent)
+        return Sending(context, taken, crm_object, self.pool)
 
     def _spare(self, taken: Claim, crm_object: CrmObject) -> bool:
         """Let a claim give way to what people entered; without an answer, all of it waits again."""
@@ -223,15 +238,20 @@ class _Round:
 
     def _urgent(self) -> None:
         """What people wait for goes between two looks at a job."""
-        while self._one(Lane.ACTION, only_calls=True):
-            pass
+        line = Line(self.without)
+        try:
+            while self._one(line, Lane.ACTION, only_calls=True) or line.finish():
+                pass
+        except BaseException:
+            line.abandon()
+            raise
 
     def _key_field(self, portion: Portion) -> str | None:
         if portion.operation is Operation.UPDATE:
             return None
         return portion.external_id_field or self.context.settings.write_backs.key_field
 
-    def _recover(self) -> None:
+    def _recover(self, line: Line) -> None:
         """What a dead drainer left on its way: its job is asked, or it is read back."""
         for left in open_claims(self.context.warehouse):
             if left.job is None:
@@ -240,7 +260,8 @@ class _Round:
             self._require_own_organization()
             crm_object = self.context.describe(left.portion.object_name)
             if crm_object is not None:
-                go_on_with_job(self.context, left, crm_object, self._urgent)
+                line.add(SendingByJob(self.context, left, crm_object, self._urgent))
+        line.finish()
 
     def _require_own_organization(self) -> None:
         """No record of one organisation is ever written to another.

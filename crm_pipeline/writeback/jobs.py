@@ -8,7 +8,7 @@ CRM's requests (crm/).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from crm_pipeline.crm.port import WriteJob
 from crm_pipeline.errors import CrmPipelineError, ReadExpired
@@ -28,66 +28,115 @@ from crm_pipeline.writeback.context import WriteContext
 _LONGEST_NAP_SECONDS = 5.0
 
 
-def send_by_job(
-    context: WriteContext, taken: Claim, crm_object: CrmObject, meanwhile: Callable[[], None]
-) -> None:
-    """Send a claim by a job and settle it.
+@dataclass(slots=True)
+class SendingByJob:
+    """One claim on its way by a bulk job, begun here or by a drainer before us.
 
-    Args:
-        context: the drainer.
-        taken: the claim.
-        crm_object: its object.
+    Attributes:
         meanwhile: done between two looks at the job; urgent lanes do not wait for it.
-
-    Raises:
-        CrmPipelineError: the job could not be begun, and the claim waits again; or it was begun and
-            we may not wait for it, and whoever comes next asks what became of it.
     """
-    calls = context.calls
-    columns = _columns(context, taken, crm_object)
-    if columns is None:
-        release(context.warehouse, context.lease, taken, is_uncertain=False)
-        return
-    portion = taken.portion
-    try:
-        context.require_enabled()
-        job = context.connector.begin_write_job(
-            crm_object,
-            portion.operation,
-            external_id_field=taken.key_field,
-            options=portion.options,
+
+    context: WriteContext
+    taken: Claim
+    crm_object: CrmObject
+    meanwhile: Callable[[], None]
+    unavailable: str | None = None
+    _columns: JobColumns | None = None
+    _job: WriteJob | None = None
+
+    @property
+    def goes_alone(self) -> bool:
+        """Whether nothing else may be on its way."""
+        parents = {name.casefold() for name in self.context.able.parent_fields}
+        written = {name.casefold() for name in self._columns.types} if self._columns else set()
+        return self.taken.portion.operation is not Operation.UPDATE or bool(parents & written)
+
+    def prepare(self) -> None:
+        """Settle what can be seen to be refused; a job that was begun before us is found."""
+        self._columns = _columns(self.context, self.taken, self.crm_object)
+        if self._columns is None:
+            self._release(is_uncertain=self.taken.job is not None)
+        elif self.taken.job is not None:
+            self._job = self.context.connector.find_write_job(self.taken.job)
+
+    def start(self) -> None:
+        """Begin a job and hand it all records.
+
+        Raises:
+            CrmPipelineError: it could not be begun, and the claim waits again; or nobody knows
+                whether it was, and whoever comes next asks what became of it.
+        """
+        if self._columns is None or self._job is not None:
+            return
+        context, portion = self.context, self.taken.portion
+        try:
+            context.require_enabled()
+            job = context.connector.begin_write_job(
+                self.crm_object,
+                portion.operation,
+                external_id_field=self.taken.key_field,
+                options=portion.options,
+            )
+        except CrmPipelineError:
+            self._release(is_uncertain=False)
+            raise
+        note_job(context.warehouse, context.lease, self.taken, job.token)
+        context.report("begun")
+        try:
+            job.upload(job_content(context.warehouse, self.taken, self._columns))
+        except CrmPipelineError:
+            job.close()
+            self._release(is_uncertain=False)
+            raise
+        job.begin()
+        context.report("uploaded")
+        self._job = job
+
+    def finish(self) -> None:
+        """Wait for the job and settle the claim by its results.
+
+        Raises:
+            CrmPipelineError: we may not wait for it; whoever comes next asks what became of it.
+        """
+        if self._job is None or self._columns is None:
+            return
+        try:
+            self._wait_and_settle(self._job, self._columns)
+        except ReadExpired:
+            if self.taken.job is None:
+                raise
+            self._job.close()
+            self._release(is_uncertain=True)
+
+    def abandon(self) -> None:
+        """The job goes on without us; whoever comes next asks what became of it."""
+
+    def _wait_and_settle(self, job: WriteJob, columns: JobColumns) -> None:
+        context = self.context
+        pause = context.manners.first_look_seconds
+        while not job.has_ended():
+            self.meanwhile()
+            _pause(context, pause)
+            pause = min(pause * 1.5, context.manners.slowest_look_seconds)
+        context.report("ended")
+        context.count(
+            settle_job(
+                context.warehouse,
+                context.lease,
+                self.taken,
+                columns,
+                applied=job.applied(),
+                refused=job.refused(),
+                judge=lambda error: _judged(context, job.outcome_of(error)),
+                delay_seconds=context.manners.pause_seconds(Verdict.RETRY, 0),
+                api_calls=context.untold_calls(),
+            )
         )
-    except CrmPipelineError:
-        release(context.warehouse, context.lease, taken, is_uncertain=False)
-        raise
-    note_job(context.warehouse, context.lease, taken, job.token)
-    context.report("begun")
-    try:
-        job.upload(job_content(context.warehouse, taken, columns))
-    except CrmPipelineError:
+        context.report("settled")
         job.close()
-        release(context.warehouse, context.lease, taken, is_uncertain=False)
-        raise
-    job.begin()
-    context.report("uploaded")
-    _finish(context, taken, job, columns, meanwhile=meanwhile, calls=calls)
 
-
-def go_on_with_job(
-    context: WriteContext, taken: Claim, crm_object: CrmObject, meanwhile: Callable[[], None]
-) -> None:
-    """Settle a claim that a drainer before us sent by a job."""
-    calls = context.calls
-    columns = _columns(context, taken, crm_object)
-    if columns is None or taken.job is None:
-        release(context.warehouse, context.lease, taken, is_uncertain=True)
-        return
-    job = context.connector.find_write_job(taken.job)
-    try:
-        _finish(context, taken, job, columns, meanwhile=meanwhile, calls=calls)
-    except ReadExpired:
-        job.close()
-        release(context.warehouse, context.lease, taken, is_uncertain=True)
+    def _release(self, *, is_uncertain: bool) -> None:
+        release(self.context.warehouse, self.context.lease, self.taken, is_uncertain=is_uncertain)
 
 
 def _columns(context: WriteContext, taken: Claim, crm_object: CrmObject) -> JobColumns | None:
@@ -106,7 +155,7 @@ def _columns(context: WriteContext, taken: Claim, crm_object: CrmObject) -> JobC
             types[field.name] = field.value_type
     if taken.job is None:
         refused |= _without_key(context, taken, crm_object, names)
-        context.ended += settle_fields(context.warehouse, context.lease, taken, refused, types)
+        context.count(settle_fields(context.warehouse, context.lease, taken, refused, types))
         left = fields_of_claim(context.warehouse, taken)
         folded = {name.casefold() for name in left}
         types = {name: kind for name, kind in types.items() if name.casefold() in folded}
@@ -124,36 +173,6 @@ def _without_key(
         return {}
     found = context.connector.key_refusal(crm_object, taken.key_field)
     return {} if found is None else dict.fromkeys(names, found)
-
-
-def _finish(
-    context: WriteContext,
-    taken: Claim,
-    job: WriteJob,
-    columns: JobColumns,
-    *,
-    meanwhile: Callable[[], None],
-    calls: int,
-) -> None:
-    wait = context.manners.first_look_seconds
-    while not job.has_ended():
-        meanwhile()
-        _pause(context, wait)
-        wait = min(wait * 1.5, context.manners.slowest_look_seconds)
-    context.report("ended")
-    context.ended += settle_job(
-        context.warehouse,
-        context.lease,
-        taken,
-        columns,
-        applied=job.applied(),
-        refused=job.refused(),
-        judge=lambda error: _judged(context, job.outcome_of(error)),
-        delay_seconds=context.manners.pause_seconds(Verdict.RETRY, 0),
-        api_calls=context.calls - calls,
-    )
-    context.report("settled")
-    job.close()
 
 
 def _judged(context: WriteContext, outcome: Outcome) -> Outcome:

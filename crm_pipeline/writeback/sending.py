@@ -6,7 +6,7 @@ belong here: choosing a transport (choice.py), jobs (jobs.py), which claim is ne
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
 from crm_pipeline.errors import (
@@ -50,41 +50,71 @@ _MADE = Outcome(
 
 @dataclass(slots=True)
 class Sending:
-    """One claim on its way.
+    """One claim on its way by single calls.
 
     Attributes:
+        pool: sends them.
         stop: why the drainer should not go on, if something says so.
     """
 
     context: WriteContext
     taken: Claim
     crm_object: CrmObject
+    pool: ThreadPoolExecutor
     stop: CrmPipelineError | None = None
     _writes: dict[int, ClaimedWrite] = field(default_factory=dict)
+    _sequences: list[list[tuple[WriteRow, ...]]] = field(default_factory=list)
+    _has_families: bool = False
+    _sent: list[Future[None]] = field(default_factory=list)
 
-    def run(self) -> None:
-        """Send and settle everything that was claimed, or let it wait again.
+    @property
+    def goes_alone(self) -> bool:
+        """Whether nothing else may be on its way."""
+        return not self._is_update or self._has_families or self.stop is not None
+
+    @property
+    def unavailable(self) -> str | None:
+        """The object, if it turned out that it cannot be written now."""
+        return None if self.stop is None else self.taken.portion.object_name
+
+    def prepare(self) -> None:
+        """Read what was claimed, settle what need not or cannot be sent, and pack the rest."""
+        try:
+            rows = self._not_there_yet(list(self._sendable()))
+        except (Interrupted, NotAccepted, ObjectUnavailable, UsageError) as error:
+            self.stop = error
+        except TransientError as error:  # of a read-back: what became of the rows stays unknown
+            self.context.note(error)
+            self.stop = error
+        else:
+            self._has_families = any(row.parent_id for row in rows)
+            self._sequences = pack(rows, self._most_rows)
+
+    def start(self) -> None:
+        """Begin to send everything."""
+        self._sent = [self.pool.submit(self._send_in_turn, one) for one in self._sequences]
+
+    def finish(self) -> None:
+        """Wait until everything is sent and settled, or waits again.
 
         Raises:
             Interrupted: switched off, or the lease is lost; what was not sent waits again.
             NotAccepted: the CRM takes nothing now; the same.
             UsageError: the CRM refuses our login; the same.
         """
-        calls = self.context.calls
-        try:
-            rows = list(self._sendable())
-            rows = self._not_there_yet(rows)
-            self._send_all(pack(rows, self._most_rows))
-        except (Interrupted, NotAccepted, ObjectUnavailable, UsageError) as error:
-            self.stop = error
-        except TransientError as error:  # of a read-back: what became of the rows stays unknown
-            self.context.note(error)
-            self.stop = error
-        self._let_go(self.context.calls - calls)
+        for done in self._sent:
+            done.result()
+        self._let_go()
         if isinstance(self.stop, ObjectUnavailable):
             self.context.note(self.stop)
         elif self.stop is not None:
             raise self.stop
+
+    def abandon(self) -> None:
+        """Send nothing more; what was not sent waits again."""
+        self.stop = self.stop or Interrupted("The drainer stops.")
+        wait(self._sent)
+        self._let_go()
 
     @property
     def _most_rows(self) -> int:
@@ -177,15 +207,6 @@ class Sending:
             (there if is_there else missing).append(row)
         self._settle(Settlement(write_id, _READ_BACK) for row in there for write_id in row.writes)
         return missing
-
-    def _send_all(self, sequences: list[list[tuple[WriteRow, ...]]]) -> None:
-        if len(sequences) < 2:
-            for sequence in sequences:
-                self._send_in_turn(sequence)
-            return
-        with ThreadPoolExecutor(self.context.able.calls_at_once, "write-back") as pool:
-            for done in [pool.submit(self._send_in_turn, sequence) for sequence in sequences]:
-                done.result()
 
     def _send_in_turn(self, sequence: list[tuple[WriteRow, ...]]) -> None:
         for batch in sequence:
@@ -285,7 +306,7 @@ class Sending:
         )
         if moves:
             follow(context.warehouse, context.lease, self.taken, moves)
-            context.ended[WriteState.SUPERSEDED] += len(moves)
+            context.count({WriteState.SUPERSEDED: len(moves)})
         self._settle(Settlement(one.write.write_id, one.outcome) for one in ended)
 
     def _note_outage(self, batch: tuple[WriteRow, ...], error: TransientError) -> None:
@@ -307,11 +328,11 @@ class Sending:
     def _settle(self, settlements: Iterable[Settlement]) -> None:
         listed = list(settlements)
         if listed:
-            self.context.ended += settle(
-                self.context.warehouse, self.context.lease, self.taken, listed
+            self.context.count(
+                settle(self.context.warehouse, self.context.lease, self.taken, listed)
             )
 
-    def _let_go(self, calls: int) -> None:
+    def _let_go(self) -> None:
         """What was not sent waits again; after a lost lease, that is the next drainer's to do."""
         if self.context.lease.lost.is_set():
             return
@@ -321,5 +342,5 @@ class Sending:
             self.context.lease,
             self.taken,
             is_uncertain=is_uncertain,
-            api_calls=calls,
+            api_calls=self.context.untold_calls(),
         )

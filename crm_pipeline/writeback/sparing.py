@@ -47,7 +47,7 @@ def spare_changed(context: WriteContext, taken: Claim, crm_object: CrmObject) ->
         for outcome in _outcomes(context, crm_object, write, held.get(write.record_id or ""))
     ]
     if ended:
-        context.ended += settle(context.warehouse, context.lease, taken, ended)
+        context.count(settle(context.warehouse, context.lease, taken, ended))
 
 
 def _outcomes(
