@@ -13,8 +13,11 @@ _LONGEST_INTEGER = 40
 
 def exact_json(text: str | bytes) -> Any:
     """What the text says; numbers with a fraction, and those without end, are Decimals."""
-    return json.loads(text, parse_float=Decimal, parse_int=_whole)
+    return _DECODER.decode(text if isinstance(text, str) else text.decode())
 
 
 def _whole(digits: str) -> int | Decimal:
     return int(digits) if len(digits) <= _LONGEST_INTEGER else Decimal(digits)
+
+
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=_whole)

@@ -26,6 +26,7 @@ the CRM changes it back each time, and would for ever. Whoever acts may say the 
 likes."""
 
 _ATTEMPTS = 5
+_JSON = json.JSONEncoder(allow_nan=False)
 
 _COLUMNS: Mapping[str, str] = {
     "idempotency_key": 'text COLLATE "C"',
@@ -359,11 +360,11 @@ def as_json(value: Value | Mapping[str, Value]) -> str:
     """JSON that keeps every digit: a Decimal is written as the number that it is."""
     match value:
         case dict():
-            parts = (f"{json.dumps(name)}:{as_json(one)}" for name, one in value.items())
+            parts = (f"{_JSON.encode(name)}:{as_json(one)}" for name, one in value.items())
             return "{" + ",".join(parts) + "}"
         case Decimal():
             return f"{value:f}"
         case datetime() | date() | time():
             return json.dumps(value.isoformat())
         case _:
-            return json.dumps(value, allow_nan=False)
+            return _JSON.encode(value)

@@ -45,7 +45,7 @@ class Settlement:
 
 _SETTLED = """
 CREATE TEMPORARY TABLE outbox_settled (
-    write_id bigint PRIMARY KEY, verdict text, written_id text, is_created boolean, code text,
+    write_id bigint, verdict text, written_id text, is_created boolean, code text,
     reason text, remedy text, delay double precision, is_uncertain boolean, counts boolean,
     is_alone boolean
 ) ON COMMIT DROP
@@ -98,6 +98,7 @@ SET state = j.state,
 FROM judged j WHERE o.write_id = j.write_id AND o.state = 'sending'
 RETURNING o.state
 """
+_SETTLE_COUNTED = f"WITH done AS ({_SETTLE}) SELECT state, count(*) FROM done GROUP BY state"
 # A value that got through makes older ones of its field that a person should look at needless.
 _RELIEVE = """
 UPDATE crm_sync.outbox p
@@ -164,10 +165,9 @@ def settle_from(
                 fill(connection)
                 connection.execute("ANALYZE pg_temp.outbox_settled")
                 applied = connection.execute(_APPLY).rowcount
-                counted = connection.execute(
-                    f"WITH done AS ({_SETTLE}) SELECT state, count(*) FROM done GROUP BY state"
-                ).fetchall()
-                if applied and _has_parked(connection):
+                has_others, has_parked = _what_else(connection)
+                counted = connection.execute(_SETTLE_COUNTED).fetchall() if has_others else []
+                if applied and has_parked:
                     connection.execute(_RELIEVE, [taken.claim_id])
                 close_claim(connection, taken, api_calls=api_calls)
                 lease.prove(connection)
@@ -180,11 +180,14 @@ def settle_from(
     raise AssertionError("unreachable: the last attempt raises")
 
 
-def _has_parked(connection: psycopg.Connection) -> bool:
+def _what_else(connection: psycopg.Connection) -> tuple[bool, bool]:
+    """Whether anything was not applied, and whether a field waits for a person to look at it."""
     found = connection.execute(
-        "SELECT EXISTS (SELECT FROM crm_sync.outbox WHERE state = 'parked' AND field IS NOT NULL)"
+        "SELECT EXISTS (SELECT FROM pg_temp.outbox_settled WHERE verdict <> 'applied'),"
+        " EXISTS (SELECT FROM crm_sync.outbox WHERE state = 'parked' AND field IS NOT NULL)"
     ).fetchone()
-    return bool(found and found[0])
+    assert found is not None
+    return bool(found[0]), bool(found[1])
 
 
 def _settled_row(one: Settlement) -> tuple[object, ...]:

@@ -12,14 +12,6 @@ from crm_pipeline.model.objects import Transport
 from crm_pipeline.model.writeback import OnDuplicate, WriteRow
 from crm_pipeline.warehouse.claims import Portion
 
-MOST_WRITES_AT_ONCE = 2_000
-"""What is claimed for single calls; between two claims urgent lanes overtake."""
-
-MOST_WRITES_BY_JOB = 30_000
-"""What is claimed for a bulk job, three of the parts in which a CRM works at it: the next job is
-filled and the last one settled while one is at work. A job costs calls, so smaller ones would cost
-more of them."""
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:

@@ -25,6 +25,9 @@ class WriteManners:
 
     Attributes:
         most_by_calls: so many write-backs go by single calls, ten of 200; more go by a job.
+        most_at_once: what is claimed for single calls; between two claims urgent lanes overtake.
+        most_by_job: what is claimed for a job, three of the parts of 10,000 in which a CRM works at
+            one: the next job is filled and the last one settled meanwhile.
         retry_seconds: before the second try of a record that was refused for a passing reason;
             each further pause is twice as long.
         wait_seconds: the same for one that waits for a person or a process of the CRM's.
@@ -38,6 +41,8 @@ class WriteManners:
     """
 
     most_by_calls: int = 2_000
+    most_at_once: int = 2_000
+    most_by_job: int = 30_000
     retry_seconds: float = 2.0
     wait_seconds: float = 900.0
     longest_pause_seconds: float = 6 * 3600.0
@@ -68,6 +73,7 @@ class WriteContext:
         problems: what kept write-backs waiting, in sentences, each once.
         outages: calls without an answer since the last one with one.
         ended: how many rows were settled, by the state that they have now.
+        able: how much the CRM takes at once.
     """
 
     settings: Settings
@@ -81,13 +87,12 @@ class WriteContext:
     outages: int = 0
     ended: Counter[str] = field(default_factory=Counter)
     _described: dict[str, CrmObject | None] = field(default_factory=dict)
+    able: WriteCapabilities = field(init=False)
     _calls_told: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def able(self) -> WriteCapabilities:
-        """How much the CRM takes at once."""
-        return self.connector.write_capabilities()
+    def __post_init__(self) -> None:
+        self.able = self.connector.write_capabilities()
 
     @property
     def calls(self) -> int:

@@ -32,7 +32,7 @@ from crm_pipeline.warehouse.lease import WRITE_BACK_LEASE, held_lease
 from crm_pipeline.warehouse.ledger import known_organization
 from crm_pipeline.warehouse.settling import release
 from crm_pipeline.writeback.budget import WriteBudget
-from crm_pipeline.writeback.choice import MOST_WRITES_AT_ONCE, MOST_WRITES_BY_JOB, choose
+from crm_pipeline.writeback.choice import choose
 from crm_pipeline.writeback.context import Report, WriteContext, WriteManners
 from crm_pipeline.writeback.jobs import SendingByJob
 from crm_pipeline.writeback.line import Delivery, Line
@@ -197,14 +197,14 @@ class _Round:
         context = self.context
         choice = choose(portion, context.able, most_by_calls=context.manners.most_by_calls)
         is_job = choice.transport is Transport.BULK and not only_calls
-        most_by_job = min(MOST_WRITES_BY_JOB, context.able.job_rows)
+        most_by_job = min(context.manners.most_by_job, context.able.job_rows)
         taken = claim(
             context.warehouse,
             context.lease,
             portion,
             transport=(Transport.BULK if is_job else Transport.REST).value,
             reason=choice.reason,
-            most_writes=most_by_job if is_job else MOST_WRITES_AT_ONCE,
+            most_writes=most_by_job if is_job else context.manners.most_at_once,
             most_bytes=context.able.job_bytes if is_job else _MOST_BYTES_BY_CALLS,
             key_field=self._key_field(portion),
             without_care=is_job,

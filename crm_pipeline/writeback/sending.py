@@ -262,14 +262,15 @@ class Sending:
         if outcome.verdict is Verdict.PARK and len(row.writes) > 1:
             yield from self._blamed(row, outcome)
             return
+        if outcome.verdict not in {Verdict.RETRY, Verdict.WAIT}:
+            yield from (Settlement(write_id, outcome) for write_id in row.writes)
+            return
         for write_id in row.writes:
             refusals = self._writes[write_id].refusals
-            pause = self.context.manners.pause_seconds(outcome.verdict, refusals)
-            is_passing = outcome.verdict in {Verdict.RETRY, Verdict.WAIT}
             yield Settlement(
                 write_id,
                 outcome,
-                delay_seconds=pause if is_passing else 0.0,
+                delay_seconds=self.context.manners.pause_seconds(outcome.verdict, refusals),
                 is_uncertain=outcome.code == "FAILED_MIDWAY",
             )
 

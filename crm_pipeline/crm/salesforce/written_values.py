@@ -15,6 +15,8 @@ from crm_pipeline.model.writeback import Value
 # Salesforce's numbers are doubles, and an exponent can ask for a terabyte of zeros.
 _MOST_DIGITS = 300
 
+_JSON = json.JSONEncoder(allow_nan=False)
+
 
 class Unfit(Exception):
     """The value is not one of the field's type; says nothing of the value."""
@@ -133,11 +135,11 @@ def as_body(value: object) -> str:
     """JSON with every digit of a Decimal: floats would lose 99999999999999.99."""
     match value:
         case dict():
-            parts = (f"{json.dumps(name)}:{as_body(one)}" for name, one in value.items())
+            parts = (f"{_JSON.encode(name)}:{as_body(one)}" for name, one in value.items())
             return "{" + ",".join(parts) + "}"
         case list():
             return "[" + ",".join(map(as_body, value)) + "]"
         case Decimal():
             return f"{value:f}"
         case _:
-            return json.dumps(value, allow_nan=False)
+            return _JSON.encode(value)
