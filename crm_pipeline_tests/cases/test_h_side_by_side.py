@@ -1,4 +1,4 @@
-"""H14, H27: claims on their way side by side, and those that go by themselves."""
+"""H9, H27: claims on their way side by side, and those that go by themselves."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -96,7 +96,7 @@ def test_h27_never_more_than_two_claims_are_on_their_way(leads: House) -> None:
     ],
     ids=["creates", "children of one parent"],
 )
-def test_h14_what_could_collide_goes_by_itself(
+def test_h9_what_could_collide_goes_by_itself(
     leads: House, wishes: Callable[[House], list[Intent]]
 ) -> None:
     wish(leads, *wishes(leads))
@@ -141,7 +141,7 @@ def test_h27_the_next_job_is_filled_while_one_is_at_work(leads: House) -> None:
     assert_conserved(leads)
 
 
-def test_g10_h27_the_off_switch_stops_both_claims_and_loses_neither(leads: House) -> None:
+def test_g10_the_off_switch_stops_both_claims_and_loses_neither(leads: House) -> None:
     wish(leads, *(update(one, Lead_Score__c=5) for one in ids(leads)))
     claimed: list[str] = []
 
