@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from crm_pipeline.errors import CrmPipelineError
 from crm_pipeline.sandbox.salesforce.faults import RowFault
 from crm_pipeline_tests.cases.writing import (
+    QUICK,
     assert_conserved,
     drain,
     held_by,
@@ -25,6 +26,9 @@ from crm_pipeline_tests.house import House
 
 SOME_MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 COLLECTIONS = "*/composite/sobjects*"
+SMALL_CLAIMS = replace(QUICK, most_at_once=2)
+"""Several claims for a few records, so that they go side by side."""
+
 FIELDS = ("Lead_Score__c", "NumberOfEmployees")
 
 enqueued = st.tuples(
@@ -92,7 +96,7 @@ def stir(house: House, kind: str) -> None:
         case _:
             faults.script([{"kind": kind, "path": COLLECTIONS, "method": "PATCH"}])
     with suppress(CrmPipelineError):
-        drain(house)
+        drain(house, manners=SMALL_CLAIMS)
 
 
 def _stopped_drainer(house: House) -> None:
@@ -101,12 +105,12 @@ def _stopped_drainer(house: House) -> None:
             raise Stopped
 
     with suppress(Stopped, CrmPipelineError):
-        drain(house, report=report, run_id="stopped")
+        drain(house, manners=SMALL_CLAIMS, report=report, run_id="stopped")
 
 
 def settle(house: House) -> None:
     """Heal, then drain until nothing waits."""
     house.served.server.faults.clear()
     for _ in range(5):
-        if drain(house).waiting == 0:
+        if drain(house, manners=SMALL_CLAIMS).waiting == 0:
             return

@@ -8,18 +8,29 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from crm_pipeline.errors import CrmPipelineError
 from crm_pipeline.model.writeback import Intent
 from crm_pipeline.sandbox.salesforce.faults import OUTCOME_UNKNOWN
-from crm_pipeline_tests.cases.writing import assert_conserved, create, drain, ids, update, wish
+from crm_pipeline_tests.cases.writing import (
+    QUICK,
+    assert_conserved,
+    create,
+    drain,
+    ids,
+    update,
+    wish,
+)
 from crm_pipeline_tests.house import House
 
 UNKNOWN_SHARE = 0.1
 """Of the calls that write, so many are never answered: half of them did it, half did not."""
 PER_LEAD = 20
+SMALL_CLAIMS = replace(QUICK, most_at_once=7)
+"""So that claims go side by side."""
+
 _MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 
 
@@ -97,7 +108,7 @@ def _wish_and_drain(house: House, wishes: Sequence[Intent], portion: int, seed: 
         wish(house, *one)
         # An outage ends a drainer; the next one goes on.
         with suppress(CrmPipelineError):
-            drain(house)
+            drain(house, manners=SMALL_CLAIMS)
     assert faults.chance is not None
     unanswered = faults.chance.uses
     faults.clear()
