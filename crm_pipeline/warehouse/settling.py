@@ -45,7 +45,7 @@ class Settlement:
 
 _SETTLED = """
 CREATE TEMPORARY TABLE outbox_settled (
-    write_id bigint, verdict text, written_id text, is_created boolean, code text,
+    write_id bigint PRIMARY KEY, verdict text, written_id text, is_created boolean, code text,
     reason text, remedy text, delay double precision, is_uncertain boolean, counts boolean,
     is_alone boolean
 ) ON COMMIT DROP
