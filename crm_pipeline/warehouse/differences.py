@@ -19,6 +19,7 @@ from crm_pipeline.config.object_settings import FieldMapping, ObjectSettings
 from crm_pipeline.model.objects import Direction
 from crm_pipeline.model.writeback import DELETED, UNDO
 from crm_pipeline.warehouse.schema import column_types
+from crm_pipeline.warehouse.withdrawing import PENDING, UNWANTED
 
 FOUND = sql.Identifier("pg_temp", "write_back_found")
 """Where the differences of one decision are collected; it ends with the transaction."""
@@ -30,7 +31,7 @@ CREATE TEMPORARY TABLE write_back_found (
 ) ON COMMIT DROP
 """
 # Of the newest row of a field that was not superseded, one that waits tells what the record will
-# hold. What was refused or taken back is not asked again until it is another value, or until a
+# hold; one that was taken back while it is on its way tells nothing. What was refused or taken back is not asked again until it is another value, or until a
 # record that was gone has come back.
 _FIND = """
 WITH said AS (
@@ -38,6 +39,7 @@ WITH said AS (
            o.record_id, o.state, o.origin, o.value, o.before, o.value_at, o.code, o.ended_at
     FROM crm_sync.outbox o
     WHERE o.object_name = {object} AND o.field = {field} AND o.state <> 'superseded'
+    AND NOT (o.state = 'sending' AND o.is_withdrawn)
     ORDER BY o.record_id, o.write_id DESC
 ), written AS (
     SELECT DISTINCT ON (o.record_id) o.record_id, o.value, o.value_at, o.ended_at
@@ -127,13 +129,14 @@ _NOT_ENTERED = """
     WHERE x.object_name = {object} AND x.record_id = c.record_id AND x.field = {field}
     AND x.state = 'applied' AND x.origin = {origin} AND x.value = c.held))
 """
-_WITHDRAW = """
-UPDATE crm_sync.outbox o
-SET state = 'superseded', ended_at = now(), code = 'WITHDRAWN', remedy = NULL,
-    reason = 'What it was to say is no longer so.'
-WHERE o.object_name = {object} AND o.field = {field} AND o.origin = {origin}
-AND o.state IN ('waiting', 'parked')
-AND NOT EXISTS (SELECT FROM ({wishes}) w WHERE w.record_id = o.record_id)
+_PENDING = """
+SELECT o.write_id, o.record_id FROM crm_sync.outbox o
+WHERE {pending} AND o.object_name = {object} AND o.field = {field} AND o.origin = {origin}
+"""
+_UNWANTED = """
+INSERT INTO {unwanted}
+SELECT p.write_id FROM ({pending}) p
+WHERE NOT EXISTS (SELECT FROM ({wishes}) w WHERE w.record_id = p.record_id)
 """
 
 
@@ -304,15 +307,18 @@ def find(
     )
 
 
-def withdraw(connection: psycopg.Connection, target: Target, wishes: Wishes, *, origin: str) -> int:
-    """End what waits, or was refused, and is wanted no more.
+def find_unwanted(
+    connection: psycopg.Connection, target: Target, wishes: Wishes, *, origin: str
+) -> None:
+    """Add what is pending and wanted no more to the table of what is taken back.
 
-    Returns:
-        How many write-backs.
+    Almost always nothing is pending; then nobody looks at the wishes.
     """
-    return connection.execute(
-        sql.SQL(_WITHDRAW).format(**_names(target, origin), wishes=wishes.query)
-    ).rowcount
+    pending = sql.SQL(_PENDING).format(**_names(target, origin), pending=PENDING)
+    if connection.execute(pending + sql.SQL(" LIMIT 1")).fetchone() is not None:
+        connection.execute(
+            sql.SQL(_UNWANTED).format(unwanted=UNWANTED, pending=pending, wishes=wishes.query)
+        )
 
 
 def found_records(connection: psycopg.Connection) -> dict[str, int]:

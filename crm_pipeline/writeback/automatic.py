@@ -21,7 +21,7 @@ from crm_pipeline.config.settings import Settings
 from crm_pipeline.config.write_back_settings import PEOPLE, EditedInCrm, FieldsOfPeople
 from crm_pipeline.errors import UsageError
 from crm_pipeline.model.writeback import Enqueued, Lane
-from crm_pipeline.warehouse import decisions, differences
+from crm_pipeline.warehouse import decisions, differences, withdrawing
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.decisions import Seen
 from crm_pipeline.warehouse.differences import Target, Wishes
@@ -229,6 +229,8 @@ def decide(
             return Decision(name, notes=(_not_built(settings, write_back),))
         notes = _collect(connection, settings, warehouse, write_back)
         decision = _enqueue(connection, settings, warehouse, write_back, run_id)
+        # Last of all: a drainer that settles these rows waits until we are done.
+        withdrawing.end_unwanted(connection, "What it was to say is no longer so.")
         decisions.remember(connection, name, seen)
     return Decision(
         name,
@@ -261,6 +263,7 @@ def _collect(
     connection: psycopg.Connection, settings: Settings, warehouse: Warehouse, write_back: WriteBack
 ) -> tuple[str, ...]:
     differences.collect(connection)
+    withdrawing.collect_unwanted(connection)
     notes = []
     for filling in write_back.fillings(settings):
         for object_name, name in filling.fields.by_object.items():
@@ -271,7 +274,7 @@ def _collect(
                 continue
             wishes = filling.wishes(target, settings.marketing.target_schema)
             if not write_back.may_be_held:
-                differences.withdraw(connection, target, wishes, origin=write_back.name)
+                differences.find_unwanted(connection, target, wishes, origin=write_back.name)
             differences.find(
                 connection,
                 target,
