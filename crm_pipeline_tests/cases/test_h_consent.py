@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -501,6 +502,24 @@ def test_h5_h15_a_tick_that_goes_on_to_a_winner_while_an_opt_in_is_noted_is_take
     opts_in(deciding)
     assert codes(deciding, "superseded") == {"MERGED": 1, "WITHDRAWN": 1}
     assert_conserved(deciding)
+
+
+def test_h15_a_drainer_that_settles_while_a_tick_is_taken_back_waits_for_the_last_word(
+    deciding: House,
+) -> None:
+    says(deciding, "l0@x.org", "unsubscribed")
+    decided(deciding, "consent")
+    deciding.served.server.faults.script([RowFault("UNABLE_TO_LOCK_ROW", object_name="Lead")])
+    with psycopg.connect(deciding.database_url) as withdraws:
+
+        def take_back_for_a_while() -> None:
+            withdrawing.collect_unwanted(withdraws)
+            withdraws.execute("INSERT INTO pg_temp.write_back_unwanted VALUES (1)")
+            assert withdrawing.end_unwanted(withdraws, "x.") == Withdrawn(0, 1)
+            threading.Timer(0.5, withdraws.commit).start()
+
+        drain(deciding, manners=SLOW_RETRIES, report=when("sent", take_back_for_a_while))
+    assert codes(deciding, "superseded") == {"WITHDRAWN": 1}
 
 
 def test_h2_h15_a_tick_of_a_dead_drainer_is_not_sent_after_an_opt_in(deciding: House) -> None:
