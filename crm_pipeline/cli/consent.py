@@ -48,6 +48,11 @@ def opt_in(
     stdout().print("The opt-in is noted. It counts from the next build of the models on.")
     if noted.withdrawn:
         stderr().print(f"{noted.withdrawn:,} ticks that waited for the CRM are not sent any more.")
+    if noted.on_their_way:
+        stderr().print(
+            f"{noted.on_their_way:,} ticks are on their way to the CRM just now. Those that get"
+            " through stand there until a person un-ticks them; the others are not sent again."
+        )
     for name, ids in noted.still_ticked.items():
         stderr().print(
             f"The box is still ticked in the CRM on {name} {', '.join(ids)}. The CRM itself sends"

@@ -19,9 +19,13 @@ from crm_pipeline.config.object_settings import FieldMapping, ObjectSettings
 from crm_pipeline.model.objects import Direction
 from crm_pipeline.model.writeback import DELETED, UNDO
 from crm_pipeline.warehouse.schema import column_types
+from crm_pipeline.warehouse.withdrawing import PENDING, UNWANTED
 
 FOUND = sql.Identifier("pg_temp", "write_back_found")
 """Where the differences of one decision are collected; it ends with the transaction."""
+
+INHERITED = sql.Identifier("pg_temp", "write_back_inherited")
+"""Values that came to a record from one that became it, as this write-back wrote them there."""
 
 _CREATE = """
 CREATE TEMPORARY TABLE write_back_found (
@@ -30,14 +34,15 @@ CREATE TEMPORARY TABLE write_back_found (
 ) ON COMMIT DROP
 """
 # Of the newest row of a field that was not superseded, one that waits tells what the record will
-# hold. What was refused or taken back is not asked again until it is another value, or until a
-# record that was gone has come back.
+# hold; one that was taken back on its way tells nothing. What was refused or taken back is not
+# asked again until it is another value, or until a record that was gone has come back.
 _FIND = """
 WITH said AS (
     SELECT DISTINCT ON (o.record_id)
            o.record_id, o.state, o.origin, o.value, o.before, o.value_at, o.code, o.ended_at
     FROM crm_sync.outbox o
     WHERE o.object_name = {object} AND o.field = {field} AND o.state <> 'superseded'
+    AND NOT (o.state = 'sending' AND o.is_withdrawn)
     ORDER BY o.record_id, o.write_id DESC
 ), written AS (
     SELECT DISTINCT ON (o.record_id) o.record_id, o.value, o.value_at, o.ended_at
@@ -118,22 +123,23 @@ _NEWER_SCORE = """
     SELECT FROM unnest({thresholds}::int[]) x
     WHERE (coalesce({known}, 0) < x) <> (c.wanted < x)))
 """
-
-
 # What is neither nothing nor what this write-back once wrote, somebody entered.
 _NOT_ENTERED = """
 (coalesce(c.held, 'null') = 'null' OR EXISTS (
     SELECT FROM crm_sync.outbox x
     WHERE x.object_name = {object} AND x.record_id = c.record_id AND x.field = {field}
-    AND x.state = 'applied' AND x.origin = {origin} AND x.value = c.held))
+    AND x.state = 'applied' AND x.origin = {origin} AND x.value = c.held) OR EXISTS (
+    SELECT FROM {inherited} i
+    WHERE i.object_name = {object} AND i.record_id = c.record_id AND i.value = c.held))
 """
-_WITHDRAW = """
-UPDATE crm_sync.outbox o
-SET state = 'superseded', ended_at = now(), code = 'WITHDRAWN', remedy = NULL,
-    reason = 'What it was to say is no longer so.'
-WHERE o.object_name = {object} AND o.field = {field} AND o.origin = {origin}
-AND o.state IN ('waiting', 'parked')
-AND NOT EXISTS (SELECT FROM ({wishes}) w WHERE w.record_id = o.record_id)
+_PENDING = """
+SELECT o.write_id, o.record_id FROM crm_sync.outbox o
+WHERE {pending} AND o.object_name = {object} AND o.field = {field} AND o.origin = {origin}
+"""
+_UNWANTED = """
+INSERT INTO {unwanted}
+SELECT p.write_id FROM ({pending}) p
+WHERE NOT EXISTS (SELECT FROM ({wishes}) w WHERE w.record_id = p.record_id)
 """
 
 
@@ -144,6 +150,7 @@ class Target:
     Attributes:
         table: the typed table.
         living: which of its rows are records that can be written.
+        converted_columns: where the contact is that a lead became.
         column: where our copy of the field is; None where the field is not mapped.
         email_column: where the address is; None where it is not mapped.
     """
@@ -153,6 +160,7 @@ class Target:
     table: sql.Identifier
     id_column: str
     living: sql.Composable
+    converted_columns: tuple[str, ...]
     column: str | None
     email_column: str | None
 
@@ -182,24 +190,21 @@ def find_target(
     present = column_types(connection, crm_schema, table)
     if not present:
         return None
-    converted = [
-        sql.SQL("t.{} IS NULL").format(sql.Identifier(name))
-        for name in present
-        if name == "_converted_into"
+    contact = _column_of(chosen, present, "ConvertedContactId")
+    converted = tuple(name for name in present if name in {"_converted_into", contact})
+    living = [
+        sql.SQL("t.{} IS NULL").format(sql.Identifier(name)) for name in ("_deleted_at", *converted)
     ]
-    for name, condition in (
-        ("IsConverted", "t.{} IS NOT TRUE"),
-        ("ConvertedContactId", "t.{} IS NULL"),
-    ):
-        column = _column_of(chosen, present, name)
-        if column is not None:
-            converted.append(sql.SQL(condition).format(sql.Identifier(column)))
+    flag = _column_of(chosen, present, "IsConverted")
+    if flag is not None:
+        living.append(sql.SQL("t.{} IS NOT TRUE").format(sql.Identifier(flag)))
     return Target(
         object_name=object_name,
         field=field,
         table=sql.Identifier(crm_schema, table),
         id_column=chosen.columns[0].column,
-        living=sql.SQL(" AND ").join([sql.SQL("t._deleted_at IS NULL"), *converted]),
+        living=sql.SQL(" AND ").join(living),
+        converted_columns=converted,
         column=_column_of(chosen, present, field),
         email_column=_column_of(chosen, present, "Email"),
     )
@@ -276,9 +281,10 @@ def find(
         target: the field.
         wishes: what it should hold.
         origin: the write-back's name.
-        keeps_edited: leave alone what people entered in the CRM; the field must be mapped.
+        keeps_edited: leave alone what people entered in the CRM; the field must be mapped, and the
+            table of inherited values there.
     """
-    names = _names(target, origin)
+    names = {**_names(target, origin), "inherited": INHERITED}
     held: sql.Composable = sql.SQL("a.value")
     if target.column is not None:
         held = sql.SQL(_COPY).format(
@@ -304,15 +310,18 @@ def find(
     )
 
 
-def withdraw(connection: psycopg.Connection, target: Target, wishes: Wishes, *, origin: str) -> int:
-    """End what waits, or was refused, and is wanted no more.
+def find_unwanted(
+    connection: psycopg.Connection, target: Target, wishes: Wishes, *, origin: str
+) -> None:
+    """Add what is pending and wanted no more to the table of what is taken back.
 
-    Returns:
-        How many write-backs.
+    Almost always nothing is pending; then nobody looks at the wishes.
     """
-    return connection.execute(
-        sql.SQL(_WITHDRAW).format(**_names(target, origin), wishes=wishes.query)
-    ).rowcount
+    pending = sql.SQL(_PENDING).format(**_names(target, origin), pending=PENDING)
+    if connection.execute(pending + sql.SQL(" LIMIT 1")).fetchone() is not None:
+        connection.execute(
+            sql.SQL(_UNWANTED).format(unwanted=UNWANTED, pending=pending, wishes=wishes.query)
+        )
 
 
 def found_records(connection: psycopg.Connection) -> dict[str, int]:

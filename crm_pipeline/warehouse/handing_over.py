@@ -15,12 +15,27 @@ from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease
 from crm_pipeline.warehouse.outbox import enqueue_from
 from crm_pipeline.warehouse.settling import MOST_COLLISIONS, close_claim
+from crm_pipeline.warehouse.withdrawing import WITHDRAWN
 
 _MOVED = """
 SELECT o.idempotency_key || '=>' || m.record_id AS idempotency_key, o.lane, o.origin, o.batch,
        m.object_name, m.record_id, o.field, o.value, o.options, o.value_at
 FROM pg_temp.outbox_moved m JOIN crm_sync.outbox o ON o.write_id = m.write_id
 WHERE o.state = 'sending'
+"""
+_LOCK = """
+SELECT count(*) FROM (
+    SELECT FROM crm_sync.outbox o JOIN pg_temp.outbox_moved m USING (write_id)
+    WHERE o.state = 'sending' ORDER BY o.write_id FOR UPDATE OF o
+) locked
+"""
+# What was taken back while it was on its way goes nowhere else.
+_WITHDRAWN = f"""
+UPDATE crm_sync.outbox o
+SET state = 'superseded', ended_at = now(), code = '{WITHDRAWN}',
+    reason = 'It was taken back while it was on its way, and its record has become another one.'
+FROM pg_temp.outbox_moved m
+WHERE o.write_id = m.write_id AND o.state = 'sending' AND o.is_withdrawn
 """
 _HAND_OVER = """
 UPDATE crm_sync.outbox o
@@ -56,7 +71,8 @@ class Move:
 def follow(warehouse: Warehouse, lease: Lease, taken: Claim, moves: Sequence[Move]) -> None:
     """Let updates go on for other records; there, too, the newest value wins.
 
-    The update itself ends as superseded by the one that it became.
+    The update itself ends as superseded by the one that it became. One that was taken back
+    meanwhile ends here.
     """
     for attempt in range(MOST_COLLISIONS):
         try:
@@ -73,6 +89,8 @@ def follow(warehouse: Warehouse, lease: Lease, taken: Claim, moves: Sequence[Mov
                         copy.write_row(
                             (one.write_id, one.object_name, one.record_id, one.code, one.reason)
                         )
+                connection.execute(_LOCK)
+                connection.execute(_WITHDRAWN)
                 enqueue_from(connection, sql.SQL(_MOVED))
                 connection.execute(_HAND_OVER)
                 close_claim(connection, taken)

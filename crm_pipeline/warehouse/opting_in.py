@@ -12,8 +12,10 @@ from psycopg import sql
 
 from crm_pipeline.config.settings import Settings
 from crm_pipeline.errors import UsageError
+from crm_pipeline.warehouse import withdrawing
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.differences import Target, find_target
+from crm_pipeline.warehouse.withdrawing import PENDING, UNWANTED
 
 _FINAL = """
 SELECT status FROM events.consent_ledger
@@ -28,13 +30,12 @@ _HOLDERS = """
 SELECT t.{id}, {is_ticked} FROM {table} t
 WHERE t._deleted_at IS NULL AND lower(btrim(t.{email})) = {address} ORDER BY 1
 """
-_WITHDRAW = """
-UPDATE crm_sync.outbox
-SET state = 'superseded', ended_at = now(), code = 'WITHDRAWN',
-    reason = 'The address opted in before the opt-out was sent.', remedy = NULL
-WHERE state IN ('waiting', 'held', 'parked') AND lane = 0 AND object_name = %s AND field = %s
-AND record_id = ANY(%s)
-"""
+_UNWANTED = sql.SQL("""
+INSERT INTO {unwanted}
+SELECT o.write_id FROM crm_sync.outbox o
+WHERE {pending} AND o.object_name = %s AND o.field = %s AND o.record_id = ANY(%s)
+""").format(unwanted=UNWANTED, pending=PENDING)
+_BECAUSE = "The address opted in before the opt-out was sent."
 _WHY_FINAL = {
     "complained": "marked our mail as spam",
     "hard_bounced": "does not exist any more: mail to it came back for good",
@@ -48,14 +49,16 @@ class OptedIn:
     Attributes:
         still_ticked: by object, records of the address whose box refuses mail, as last read.
         withdrawn: ticks that waited to be sent and are not sent any more.
+        on_their_way: ticks that were being sent; those that get through stand in the CRM.
     """
 
     still_ticked: Mapping[str, tuple[str, ...]]
     withdrawn: int
+    on_their_way: int
 
 
 def note_opt_in(warehouse: Warehouse, settings: Settings, address: str, because: str) -> OptedIn:
-    """Note that somebody wants mail again, and stop ticks of the older opt-out that still wait.
+    """Note that somebody wants mail again, and take back ticks of the older opt-out.
 
     Args:
         warehouse: holds the ledger.
@@ -72,7 +75,6 @@ def note_opt_in(warehouse: Warehouse, settings: Settings, address: str, because:
     if not because.strip():
         raise UsageError("Say what shows the opt-in with --because, such as a form and its date.")
     still_ticked: dict[str, tuple[str, ...]] = {}
-    withdrawn = 0
     with warehouse.connect() as connection:
         final = connection.execute(_FINAL, [email]).fetchone()
         if final is not None:
@@ -81,14 +83,16 @@ def note_opt_in(warehouse: Warehouse, settings: Settings, address: str, because:
                 " noted."
             )
         connection.execute(_NOTE, {"email": email, "because": because.strip()})
+        withdrawing.collect_unwanted(connection)
         for object_name, field in settings.write_backs.consent.unsubscribed.by_object.items():
             target = _target(connection, warehouse, settings, object_name, field)
             holders = _holders(connection, target, email)
             ticked = tuple(record_id for record_id, is_ticked in holders.items() if is_ticked)
             if ticked:
                 still_ticked[object_name] = ticked
-            withdrawn += connection.execute(_WITHDRAW, [object_name, field, list(holders)]).rowcount
-    return OptedIn(still_ticked, withdrawn)
+            connection.execute(_UNWANTED, [object_name, field, list(holders)])
+        withdrawn = withdrawing.end_unwanted(connection, _BECAUSE)
+    return OptedIn(still_ticked, withdrawn.ended, withdrawn.on_their_way)
 
 
 def _target(

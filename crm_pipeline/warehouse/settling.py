@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import psycopg
 
-from crm_pipeline.model.writeback import Outcome, Verdict, WriteState
+from crm_pipeline.model.writeback import Lane, Outcome, Verdict, WriteState
 from crm_pipeline.warehouse.claims import Claim
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease
+from crm_pipeline.warehouse.withdrawing import WITHDRAWN
 
 MOST_REFUSALS = 12
 """So often a record is tried that the CRM keeps refusing for reasons that should pass."""
@@ -50,6 +51,14 @@ CREATE TEMPORARY TABLE outbox_settled (
     is_alone boolean
 ) ON COMMIT DROP
 """
+# Whoever withdraws ticks of consent locks them in the same order (withdrawing.py), so what is seen
+# below is the last word.
+_LOCK = """
+SELECT count(*) FROM (
+    SELECT FROM crm_sync.outbox o JOIN pg_temp.outbox_settled s USING (write_id)
+    WHERE o.state = 'sending' ORDER BY o.write_id FOR UPDATE OF o
+) locked
+"""
 _APPLY = """
 UPDATE crm_sync.outbox o
 SET state = 'applied', ended_at = now(), is_uncertain = false, code = s.code, reason = s.reason,
@@ -57,8 +66,8 @@ SET state = 'applied', ended_at = now(), is_uncertain = false, code = s.code, re
 FROM pg_temp.outbox_settled s
 WHERE s.verdict = 'applied' AND o.write_id = s.write_id AND o.state = 'sending'
 """
-# The newer value of a field waits already: what did not get through is superseded by it. Whoever is
-# refused too often is parked with the last refusal.
+# The newer value of a field waits already: what did not get through is superseded by it. What was
+# withdrawn meanwhile ends. Whoever is refused too often is parked with the last refusal.
 _SETTLE = f"""
 WITH newer AS (
     SELECT s.write_id, n.write_id AS newer_id
@@ -69,7 +78,8 @@ WITH newer AS (
     WHERE s.verdict <> 'applied'
 ), judged AS (
     SELECT s.*, n.newer_id,
-           CASE WHEN n.newer_id IS NOT NULL OR s.verdict = 'spared' THEN 'superseded'
+           CASE WHEN n.newer_id IS NOT NULL OR o.is_withdrawn OR s.verdict = 'spared'
+                     THEN 'superseded'
                 WHEN s.verdict IN ('retry', 'wait')
                      AND o.refusals + s.counts::int < {MOST_REFUSALS} THEN 'waiting'
                 ELSE 'parked' END AS state
@@ -86,10 +96,13 @@ SET state = j.state,
     is_uncertain = j.is_uncertain AND j.state = 'waiting',
     is_alone = j.is_alone OR o.is_alone,
     successor_id = coalesce(j.newer_id, o.successor_id),
-    code = CASE WHEN j.state = 'superseded' AND j.newer_id IS NOT NULL THEN 'NEWER_VALUE'
+    code = CASE WHEN j.newer_id IS NOT NULL THEN 'NEWER_VALUE'
+                WHEN o.is_withdrawn THEN '{WITHDRAWN}'
                 ELSE coalesce(j.code, CASE WHEN j.state = 'parked' THEN 'UNKNOWN' END) END,
-    reason = CASE WHEN j.state = 'superseded' AND j.newer_id IS NOT NULL
+    reason = CASE WHEN j.newer_id IS NOT NULL
                   THEN 'A newer value for the field took its place before it got through.'
+                  WHEN o.is_withdrawn
+                  THEN 'It was taken back while it was on its way, and did not get through.'
                   ELSE coalesce(j.reason, CASE WHEN j.state = 'parked'
                                                THEN 'The CRM gave no reason.' END) END,
     remedy = CASE WHEN j.state = 'parked'
@@ -164,6 +177,8 @@ def settle_from(
                 connection.execute(_SETTLED)
                 fill(connection)
                 connection.execute("ANALYZE pg_temp.outbox_settled")
+                if taken.portion.lane == Lane.CONSENT:
+                    connection.execute(_LOCK)
                 applied = connection.execute(_APPLY).rowcount
                 has_others, has_parked = _what_else(connection)
                 counted = connection.execute(_SETTLE_COUNTED).fetchall() if has_others else []

@@ -21,7 +21,7 @@ from crm_pipeline.config.settings import Settings
 from crm_pipeline.config.write_back_settings import PEOPLE, EditedInCrm, FieldsOfPeople
 from crm_pipeline.errors import UsageError
 from crm_pipeline.model.writeback import Enqueued, Lane
-from crm_pipeline.warehouse import decisions, differences
+from crm_pipeline.warehouse import decisions, differences, inheriting, withdrawing
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.decisions import Seen
 from crm_pipeline.warehouse.differences import Target, Wishes
@@ -38,12 +38,14 @@ class Filling:
     Attributes:
         keeps_edited: what people entered in the CRM is left alone, so the field must be mapped:
             nobody may guess what it holds.
+        replaces: what the field holds may be written over, so whose it is matters.
         needs_email: records are found by their address.
     """
 
     fields: FieldsOfPeople
     wishes: Callable[[Target, str], Wishes]
     keeps_edited: bool = False
+    replaces: bool = True
     needs_email: bool = False
 
 
@@ -122,8 +124,8 @@ def _touches(settings: Settings) -> tuple[Filling, ...]:
         return lambda target, marts: differences.last_touch(target, marts, of=word)
 
     return (
-        Filling(chosen.first_channel, first("channel"), keeps_edited=True),
-        Filling(chosen.first_source, first("source"), keeps_edited=True),
+        Filling(chosen.first_channel, first("channel"), keeps_edited=True, replaces=False),
+        Filling(chosen.first_source, first("source"), keeps_edited=True, replaces=False),
         Filling(chosen.last_channel, last("channel"), keeps_edited=keeps),
         Filling(chosen.last_source, last("source"), keeps_edited=keeps),
     )
@@ -229,6 +231,8 @@ def decide(
             return Decision(name, notes=(_not_built(settings, write_back),))
         notes = _collect(connection, settings, warehouse, write_back)
         decision = _enqueue(connection, settings, warehouse, write_back, run_id)
+        # Last of all: a drainer that settles these rows waits until we are done.
+        withdrawing.end_unwanted(connection, "What it was to say is no longer so.")
         decisions.remember(connection, name, seen)
     return Decision(
         name,
@@ -261,17 +265,18 @@ def _collect(
     connection: psycopg.Connection, settings: Settings, warehouse: Warehouse, write_back: WriteBack
 ) -> tuple[str, ...]:
     differences.collect(connection)
-    notes = []
+    withdrawing.collect_unwanted(connection)
+    notes: list[str] = []
     for filling in write_back.fillings(settings):
-        for object_name, name in filling.fields.by_object.items():
-            target = _target(connection, settings, warehouse, object_name, name)
-            lack = _lack(filling, target, object_name, name)
-            if target is None or lack is not None:
-                notes.append(lack or "")
-                continue
+        targets = tuple(_targets(connection, settings, warehouse, filling, notes))
+        if filling.keeps_edited:
+            inheriting.collect_inherited(
+                connection, targets if filling.replaces else (), origin=write_back.name
+            )
+        for target in targets:
             wishes = filling.wishes(target, settings.marketing.target_schema)
             if not write_back.may_be_held:
-                differences.withdraw(connection, target, wishes, origin=write_back.name)
+                differences.find_unwanted(connection, target, wishes, origin=write_back.name)
             differences.find(
                 connection,
                 target,
@@ -280,6 +285,23 @@ def _collect(
                 keeps_edited=filling.keeps_edited,
             )
     return tuple(dict.fromkeys(notes))
+
+
+def _targets(
+    connection: psycopg.Connection,
+    settings: Settings,
+    warehouse: Warehouse,
+    filling: Filling,
+    notes: list[str],
+) -> Iterator[Target]:
+    """The fields that can be filled; of the others, the notes tell why not."""
+    for object_name, name in filling.fields.by_object.items():
+        target = _target(connection, settings, warehouse, object_name, name)
+        lack = _lack(filling, target, object_name, name)
+        if lack is not None:
+            notes.append(lack)
+        elif target is not None:
+            yield target
 
 
 def _target(

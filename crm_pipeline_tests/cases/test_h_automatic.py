@@ -215,6 +215,91 @@ def test_a_score_that_an_action_or_an_undo_wrote_is_one_that_people_entered(
     assert held(deciding, SCORE)[0] == 77
 
 
+KEEPS = {
+    "lead_scores": {"enabled": True, "edited_in_crm": "keep"},
+    "touches": {"enabled": True, "edited_in_crm": "keep"},
+}
+_CONVERTED = {"Lead": {"fields": [*OBJECTS["Lead"]["fields"], "ConvertedContactId"]}}
+
+
+def goes_on_with(house: House, name: str, record_id: str, **values: Any) -> int:
+    """What became of a record has these values; a day later, people have other scores."""
+    house.org.update(name, record_id, values)
+    cycle(house)
+    for number in range(4):
+        score(house, number, 40)
+        at = MONDAY + timedelta(days=1)
+        fact(house, "fct_touches", number, last_touch_at=at, last_touch_channel="new")
+    return cycle(house)
+
+
+def have(house: House, number: int, value: int) -> None:
+    """Somebody has a score, and a last touch of that name."""
+    score(house, number, value)
+    fact(house, "fct_touches", number, last_touch_at=MONDAY, last_touch_channel=f"channel {value}")
+
+
+def test_a_score_or_a_touch_that_came_by_a_merge_is_not_one_that_people_entered(
+    deciding: House,
+) -> None:
+    write_backs(deciding, **KEEPS)
+    winner, loser, first_loser, other = ids(deciding)
+    for number in range(4):
+        have(deciding, number, 5 + number)
+    assert cycle(deciding) == 8
+    deciding.org.update("Lead", loser, {SCORE: 7})
+    deciding.org.merge("Lead", loser, [first_loser])
+    deciding.org.merge("Lead", winner, [loser])
+    # What another record holds was entered here.
+    deciding.org.update("Lead", other, {SCORE: 5})
+    goes_on_with(deciding, "Lead", winner, **{SCORE: 7, LAST_CHANNEL: "channel 6"})
+    assert held(deciding, SCORE) == [40, 5]
+    assert held(deciding, LAST_CHANNEL) == ["new", "new"]
+
+
+def test_a_score_that_people_entered_after_a_merge_is_kept(deciding: House) -> None:
+    write_backs(deciding, **KEEPS)
+    winner, loser, *_ = ids(deciding)
+    for number in range(2):
+        have(deciding, number, 5 + number)
+    cycle(deciding)
+    deciding.org.merge("Lead", winner, [loser])
+    goes_on_with(deciding, "Lead", winner, **{SCORE: 77, LAST_CHANNEL: "Trade fair"})
+    assert held(deciding, SCORE)[0] == 77
+    assert held(deciding, LAST_CHANNEL)[0] == "Trade fair"
+
+
+@pytest.mark.parametrize("objects", [{}, _CONVERTED])
+def test_a_score_or_a_touch_that_came_by_a_conversion_is_not_one_that_people_entered(
+    deciding: House, objects: dict[str, Any]
+) -> None:
+    deciding.configure(objects={**OBJECTS, **objects})
+    deciding.full()
+    write_backs(deciding, **KEEPS)
+    lead, loser, *_ = ids(deciding)
+    for number in range(2):
+        have(deciding, number, 5 + number)
+    cycle(deciding)
+    deciding.org.merge("Lead", lead, [loser])
+    contact = str(deciding.org.convert_lead(lead)["contact_id"])
+    goes_on_with(deciding, "Contact", contact, **{SCORE: 6, LAST_CHANNEL: "channel 5"})
+    assert held(deciding, SCORE, "Contact") == [40]
+    assert held(deciding, LAST_CHANNEL, "Contact") == ["new"]
+
+
+def test_a_contact_keeps_what_people_entered_though_another_field_of_the_lead_held_it(
+    deciding: House,
+) -> None:
+    write_backs(deciding, **KEEPS)
+    lead = ids(deciding)[0]
+    at = {"last_touch_at": MONDAY, "last_touch_channel": "web", "last_touch_source": "ads"}
+    fact(deciding, "fct_touches", 0, **at)
+    cycle(deciding)
+    contact = str(deciding.org.convert_lead(lead)["contact_id"])
+    goes_on_with(deciding, "Contact", contact, **{LAST_CHANNEL: "ads"})
+    assert held(deciding, LAST_CHANNEL, "Contact") == ["ads"]
+
+
 @pytest.mark.parametrize("value", ["", "７７"])
 def test_an_odd_score_or_visit_of_an_action_stops_no_decision(deciding: House, value: str) -> None:
     for number in range(2):

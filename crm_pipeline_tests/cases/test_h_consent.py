@@ -1,17 +1,29 @@
 """H14 to H17: opt-outs and bounces, both ways: nothing is lost or loosened, and all gets quiet."""
 
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from crm_pipeline.cli.main import run
 from crm_pipeline.defs.dbt_project import project_variables
-from crm_pipeline.model.writeback import Enqueued
+from crm_pipeline.model.sync import SyncMode
+from crm_pipeline.model.writeback import Enqueued, Operation, WriteOptions
+from crm_pipeline.sandbox.salesforce.faults import Fault, RowFault
 from crm_pipeline.sync.assembly import Installation
-from crm_pipeline.warehouse import outbox_desk
+from crm_pipeline.warehouse import differences, outbox_desk, withdrawing
+from crm_pipeline.warehouse.claims import Claim, Portion
 from crm_pipeline.warehouse.connection import Warehouse
+from crm_pipeline.warehouse.handing_over import Move, follow
+from crm_pipeline.warehouse.lease import WRITE_BACK_LEASE, held_lease
 from crm_pipeline.warehouse.opting_in import note_opt_in
 from crm_pipeline.warehouse.outbox_desk import Chosen
+from crm_pipeline.warehouse.withdrawing import Withdrawn
 from crm_pipeline_tests.cases.deciding import (
     BOUNCED,
     BOX,
@@ -29,7 +41,17 @@ from crm_pipeline_tests.cases.deciding import (
     settle,
     write_backs,
 )
-from crm_pipeline_tests.cases.writing import assert_conserved, codes, drain, ids, states
+from crm_pipeline_tests.cases.victims import in_own_process
+from crm_pipeline_tests.cases.writing import (
+    QUICK,
+    SLOW_RETRIES,
+    assert_conserved,
+    codes,
+    drain,
+    drain_installation,
+    ids,
+    states,
+)
 from crm_pipeline_tests.house import House
 
 __all__ = ["dbt_folder", "deciding"]
@@ -336,3 +358,214 @@ def test_h15_an_opt_in_that_a_tool_notes_takes_back_a_tick_that_waits(deciding: 
     cycle(deciding)
     assert held(deciding, BOX)[0] is False
     assert codes(deciding, "superseded") == {"WITHDRAWN": 1}
+
+
+def opts_in_by_command(house: House) -> None:
+    settings = Installation.from_environment().settings
+    note_opt_in(Warehouse(house.database_url), settings, "l0@x.org", "form")
+
+
+def opts_in_by_a_tool(house: House) -> None:
+    says(house, "l0@x.org", "subscribed", "2026-02-01Z")
+    decided(house, "consent")
+
+
+def when(step: str, happens: Callable[[], None]) -> Callable[[str], None]:
+    """A report of a drainer that lets something happen the first time it comes to a step."""
+    left = [happens]
+
+    def report(now: str) -> None:
+        if now == step and left:
+            left.pop()()
+
+    return report
+
+
+def later(house: House) -> None:
+    """Another drainer, when everything that waits is due."""
+    house.execute("UPDATE crm_sync.outbox SET not_before = now() WHERE state = 'waiting'")
+    drain(house)
+
+
+REFUSALS: Mapping[str, Fault | RowFault] = {
+    "no answer": Fault("reset", "*/composite/sobjects*", "PATCH"),
+    "passing": RowFault("UNABLE_TO_LOCK_ROW", object_name="Lead"),
+    "lasting": RowFault("FIELD_CUSTOM_VALIDATION_EXCEPTION", object_name="Lead"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("opts_in", [opts_in_by_command, opts_in_by_a_tool])
+def test_h15_a_tick_that_fails_after_an_opt_in_came_is_not_tried_again(
+    deciding: House, opts_in: Callable[[House], None], refusal: str
+) -> None:
+    says(deciding, "l0@x.org", "unsubscribed")
+    decided(deciding, "consent")
+    deciding.served.server.faults.script([replace(REFUSALS[refusal])])
+    drain(deciding, manners=SLOW_RETRIES, report=when("claimed", lambda: opts_in(deciding)))
+    assert (states(deciding), codes(deciding, "superseded")) == (
+        {"superseded": 1},
+        {"WITHDRAWN": 1},
+    )
+    outbox_desk.requeue(Warehouse(deciding.database_url), Chosen(origin="consent"))
+    later(deciding)
+    assert held(deciding, BOX)[0] is False
+    assert_conserved(deciding)
+
+
+@pytest.mark.parametrize("opts_in", [opts_in_by_command, opts_in_by_a_tool])
+def test_h15_a_tick_that_gets_through_though_an_opt_in_came_is_applied(
+    deciding: House, opts_in: Callable[[House], None]
+) -> None:
+    says(deciding, "l0@x.org", "unsubscribed")
+    decided(deciding, "consent")
+    drain(deciding, report=when("claimed", lambda: opts_in(deciding)))
+    assert states(deciding) == {"applied": 1}
+    assert held(deciding, BOX)[0] is True, "nobody but a person un-ticks it"
+
+
+def test_h15_another_opt_out_is_ticked_though_the_tick_before_it_was_taken_back_on_its_way(
+    deciding: House,
+) -> None:
+    def changes_her_mind() -> None:
+        opts_in_by_a_tool(deciding)
+        says(deciding, "l0@x.org", "unsubscribed", "2026-03-01Z")
+        assert decided(deciding, "consent").records == 1
+
+    says(deciding, "l0@x.org", "unsubscribed")
+    decided(deciding, "consent")
+    deciding.served.server.faults.script([RowFault("UNABLE_TO_LOCK_ROW", object_name="Lead")])
+    drain(deciding, report=when("claimed", changes_her_mind))
+    assert held(deciding, BOX)[0] is True
+    assert (states(deciding), codes(deciding, "superseded")) == (
+        {"applied": 1, "superseded": 1},
+        {"NEWER_VALUE": 1},
+    )
+
+
+@pytest.mark.parametrize("became", ["merged", "converted"])
+@pytest.mark.parametrize("opts_in", [opts_in_by_command, opts_in_by_a_tool])
+def test_h5_h6_h15_a_tick_that_was_taken_back_does_not_go_on_to_another_record(
+    deciding: House, opts_in: Callable[[House], None], became: str
+) -> None:
+    lead, winner, *_ = ids(deciding)
+
+    def goes() -> None:
+        opts_in(deciding)
+        if became == "merged":
+            deciding.org.merge("Lead", winner, [lead])
+        else:
+            deciding.org.convert_lead(lead)
+
+    says(deciding, "l0@x.org", "unsubscribed")
+    decided(deciding, "consent")
+    drain(deciding, report=when("claimed", goes))
+    assert (states(deciding), codes(deciding, "superseded")) == (
+        {"superseded": 1},
+        {"WITHDRAWN": 1},
+    )
+    assert not any(held(deciding, BOX)[:1] + held(deciding, BOX, "Contact"))
+
+
+@pytest.mark.parametrize("opts_in", [opts_in_by_command, opts_in_by_a_tool])
+def test_h5_h15_a_tick_that_goes_on_to_a_winner_while_an_opt_in_is_noted_is_taken_back(
+    deciding: House, monkeypatch: pytest.MonkeyPatch, opts_in: Callable[[House], None]
+) -> None:
+    loser, winner, *_ = ids(deciding)
+    says(deciding, "l0@x.org", "unsubscribed")
+    decided(deciding, "consent")
+    deciding.execute(
+        f"UPDATE crm_sync.outbox SET state = 'sending', claim_id = 1 WHERE record_id = '{loser}'"
+    )
+    found = withdrawing.end_unwanted
+
+    def end_after_it_went_on(connection: psycopg.Connection, because: str) -> Withdrawn:
+        move = Move(1, "Lead", winner, "MERGED", "It was merged.")
+        warehouse = Warehouse(deciding.database_url)
+        portion = Portion(
+            lane=0,
+            object_name="Lead",
+            operation=Operation.UPDATE,
+            external_id_field=None,
+            options=WriteOptions(),
+            is_uncertain=False,
+            is_alone=False,
+            due=1,
+        )
+        with held_lease(
+            warehouse, WRITE_BACK_LEASE, owner="a drainer", mode=SyncMode.WRITE_BACK
+        ) as lease:
+            follow(warehouse, lease, Claim(1, portion, "rest", 1), [move])
+        return found(connection, because)
+
+    monkeypatch.setattr(withdrawing, "end_unwanted", end_after_it_went_on)
+    opts_in(deciding)
+    assert codes(deciding, "superseded") == {"MERGED": 1, "WITHDRAWN": 1}
+    assert_conserved(deciding)
+
+
+def test_h15_a_drainer_that_settles_while_a_tick_is_taken_back_waits_for_the_last_word(
+    deciding: House,
+) -> None:
+    says(deciding, "l0@x.org", "unsubscribed")
+    decided(deciding, "consent")
+    deciding.served.server.faults.script([RowFault("UNABLE_TO_LOCK_ROW", object_name="Lead")])
+    with psycopg.connect(deciding.database_url) as withdraws:
+
+        def take_back_for_a_while() -> None:
+            withdrawing.collect_unwanted(withdraws)
+            withdraws.execute("INSERT INTO pg_temp.write_back_unwanted VALUES (1)")
+            assert withdrawing.end_unwanted(withdraws, "x.") == Withdrawn(0, 1)
+            threading.Timer(0.5, withdraws.commit).start()
+
+        drain(deciding, manners=SLOW_RETRIES, report=when("sent", take_back_for_a_while))
+    assert codes(deciding, "superseded") == {"WITHDRAWN": 1}
+
+
+def test_h2_h15_a_tick_of_a_dead_drainer_is_not_sent_after_an_opt_in(deciding: House) -> None:
+    says(deciding, "l0@x.org", "unsubscribed")
+    decided(deciding, "consent")
+    in_own_process(die_when_claimed)
+    assert states(deciding) == {"sending": 1}
+    opts_in_by_command(deciding)
+    deciding.execute("UPDATE crm_sync.lease SET expires_at = now() - interval '1 second'")
+    drain(deciding)
+    assert codes(deciding, "superseded") == {"WITHDRAWN": 1}
+    assert held(deciding, BOX)[0] is False
+
+
+def die_when_claimed() -> None:
+    """A drainer that dies before it sends anything."""
+
+    def report(now: str) -> None:
+        if now == "claimed":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    drain_installation(report=report, run_id=f"victim {os.getpid()}")
+
+
+def test_h15_h20_a_tick_that_a_job_did_not_bring_through_is_not_sent_after_an_opt_in(
+    deciding: House,
+) -> None:
+    for number in range(4):
+        says(deciding, f"l{number}@x.org", "unsubscribed")
+    decided(deciding, "consent")
+    lead = ids(deciding)[0]
+    deciding.served.server.faults.script([RowFault("UNABLE_TO_LOCK_ROW", record_id=lead)])
+    by_job = replace(QUICK, most_by_calls=2)
+    report = when("uploaded", lambda: opts_in_by_command(deciding))
+    drain(deciding, manners=by_job, report=report)
+    assert held(deciding, BOX) == [False, True, True, True]
+    assert codes(deciding, "superseded") == {"WITHDRAWN": 1}
+
+
+def test_h15_a_decision_looks_for_ticks_to_take_back_only_where_some_are_pending(
+    deciding: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(differences, "_UNWANTED", "whoever looks, fails")
+    says(deciding, "l0@x.org", "unsubscribed")
+    assert decided(deciding, "consent").records == 1
+    with pytest.raises(psycopg.errors.SyntaxError):
+        decided(deciding, "consent")
+    drain(deciding)
+    assert decided(deciding, "consent").records == 0
