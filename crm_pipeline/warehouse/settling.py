@@ -44,6 +44,7 @@ class Settlement:
     is_alone: bool = False
 
 
+# Without the key, whoever looks for what is not in it yet would compare all with all.
 _SETTLED = """
 CREATE TEMPORARY TABLE outbox_settled (
     write_id bigint PRIMARY KEY, verdict text, written_id text, is_created boolean, code text,

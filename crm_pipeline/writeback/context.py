@@ -32,7 +32,7 @@ class WriteManners:
             each further pause is twice as long.
         wait_seconds: the same for one that waits for a person or a process of the CRM's.
         longest_pause_seconds: no pause is longer.
-        first_look_seconds: before the second look at a bulk job; each wait is half as long again.
+        first_look_seconds: before the second look at a bulk job; each wait is a quarter longer.
         slowest_look_seconds: the longest wait: every look is an API call.
         patience_seconds: after which a drainer leaves the rest to the next one.
         most_outages: so many calls without an answer, one after the other, end a drainer.

@@ -117,7 +117,7 @@ class SendingByJob:
         while not job.has_ended():
             self.meanwhile()
             _pause(context, pause)
-            pause = min(pause * 1.5, context.manners.slowest_look_seconds)
+            pause = min(pause * 1.25, context.manners.slowest_look_seconds)
         context.report("ended")
         context.count(
             settle_job(

@@ -66,7 +66,7 @@ def test_h20_many_write_backs_travel_by_one_job_and_say_why(many: House) -> None
     assert drain(many).applied == 30
     assert {held_by(many, one, "Lead_Score__c") for one in ids(many)} == {7.25}
     assert many.query("SELECT transport, reason FROM crm_sync.outbox_claim") == [
-        ("bulk", "Bulk: more than 5 write-backs; a job takes about 8 calls whatever its size")
+        ("bulk", "Bulk: more than 5 write-backs; a job takes about 12 calls whatever its size")
     ]
     assert many.served.server.ingest.all() == []
 

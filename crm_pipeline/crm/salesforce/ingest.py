@@ -25,7 +25,7 @@ from crm_pipeline.model.writeback import Operation, Outcome, WriteOptions
 
 MOST_ROWS = 100_000
 MOST_BYTES = 40 * 1024**2
-CALLS_FOR_A_JOB = 8  # create, upload, begin, about two looks, two results, delete
+CALLS_FOR_A_JOB = 12  # create, upload, begin, about six looks, two results, delete
 NULL = "#N/A"
 
 _ENDED = frozenset({"JobComplete", "Failed", "Aborted"})
