@@ -128,7 +128,8 @@ class Finder:
             )
         if not found.is_filterable or found.value_type is not ValueType.TEXT:
             is_spared = action.kind is not ActionKind.UPDATE and asked.options.depends_on_record
-            or_else = ", or without `only_new`, `only_empty` and `if_found`" if is_spared else ""
+            sparing = "`only_new`, `only_empty`, `if_found`, `owner` and `assignment`"
+            or_else = f", or without {sparing}" if is_spared else ""
             raise Refusal(
                 "NO_KEY_FIELD",
                 f"Records are not looked for by {found.name}, which is no text to search by.",

@@ -105,7 +105,9 @@ class ActionOptions:
     @property
     def depends_on_record(self) -> bool:
         """Whether a record that is there is treated unlike a new one."""
-        return bool(self.only_new or self.only_empty) or self.if_found is IfFound.LEAVE
+        gives_owner = self.owner is not None or self.assignment != "none"
+        is_sparing = bool(self.only_new or self.only_empty) or self.if_found is IfFound.LEAVE
+        return is_sparing or gives_owner
 
 
 @dataclass(frozen=True, slots=True)
