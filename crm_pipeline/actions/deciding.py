@@ -105,7 +105,11 @@ class Decider:
             )
         key_field = self.settings.write_backs.key_field
         _require_key(self.finder.connector.key_refusal(crm_object, key_field))
-        intent = _intent(asked, crm_object, Operation.CREATE, values, self._options(asked))
+        is_looked_up = crm_object.name == MEMBER or (
+            crm_object.name in PEOPLE and asked.email is not None
+        )
+        options = replace(self._options(asked), if_absent=is_looked_up)
+        intent = _intent(asked, crm_object, Operation.CREATE, values, options)
         return self._making(asked, intent)
 
     def _upsert(self, asked: Asked, target: Target) -> Decision:
@@ -123,9 +127,8 @@ class Decider:
             raise Refusal("NO_FIELDS", "The action names no field besides the key.")
         values |= {key: value for key, value in target.links.items() if crm_object.find(key)}
         values |= self._owner(asked)
-        intent = _intent(
-            asked, crm_object, Operation.UPSERT, values, self._options(asked), key_field=known.name
-        )
+        options = replace(self._options(asked), if_absent=asked.looks_first)
+        intent = _intent(asked, crm_object, Operation.UPSERT, values, options, key_field=known.name)
         return self._making(asked, intent)
 
     def _making(self, asked: Asked, intent: Intent) -> Decision:

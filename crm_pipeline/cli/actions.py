@@ -171,9 +171,10 @@ def resolve(
     _show_outcome(outcome, as_json=as_json)
     while deliver and outcome.enqueued:
         from crm_pipeline.cli.write_backs import drain  # noqa: PLC0415 - as above
+        from crm_pipeline.warehouse.actions import is_any_due  # noqa: PLC0415
 
         drain()
-        if not outcome.waiting:
+        if not is_any_due(_installation().warehouse()):
             break
         outcome = _decided()
         _show_outcome(outcome, as_json=as_json)

@@ -26,7 +26,7 @@ from crm_pipeline.warehouse.actions import ask, is_any_due, read_log, warehouse_
 from crm_pipeline.writeback.drain import DrainOutcome
 
 _MOST_ROUNDS = 20
-"""So often a run goes on with actions that waited for a record of its own; then the sensor does."""
+"""So often a run goes on with what its own delivery has left to decide; then the sensor does."""
 _MOST_SHOWN = 50
 _SHOWN = (
     "action_id",
@@ -168,7 +168,10 @@ def action_of(form: ActionForm, *, action_id: str) -> Action:
 
 
 def _carry_out(context: dg.OpExecutionContext, crm: CrmResource) -> None:
-    """Decide and deliver, again while something waits for what was just made."""
+    """Decide and deliver, again while delivery leaves something to decide.
+
+    That is what waited for a record which was just made, and what delivery handed back.
+    """
     installation = Installation.from_environment()
     warehouse, run_id = installation.warehouse(), engine_run_id(context)
     began_at = warehouse_time(warehouse)
@@ -179,7 +182,7 @@ def _carry_out(context: dg.OpExecutionContext, crm: CrmResource) -> None:
         if not decided or not decided[-1].enqueued:
             break
         delivered += _deliver(context, crm, run_id)
-        if not decided[-1].waiting:
+        if not is_any_due(warehouse):
             break
     rows = read_log(warehouse, decided_since=began_at, limit=_MOST_SHOWN)
     context.add_output_metadata(actions_metadata(decided, delivered, rows))

@@ -119,6 +119,7 @@ class Action:
         options: as the sender wrote them, not yet judged.
         record_object: the object of the record, where a person chose it among those found; it
             need not be the one that was asked for.
+        key: the idempotency key of its write-back, given when it is stored.
         is_readable: false where fields or options are no JSON that anybody could handle.
     """
 
@@ -134,12 +135,8 @@ class Action:
     record_object: str | None = None
     requested_by: str = "cli"
     requested_at: datetime | None = None
+    key: str = ""
     is_readable: bool = True
-
-    @property
-    def key(self) -> str:
-        """The idempotency key of its write-back."""
-        return f"action/{self.action_id}"
 
 
 @dataclass(frozen=True, slots=True)

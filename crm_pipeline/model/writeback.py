@@ -87,11 +87,14 @@ class WriteOptions:
             rule choose, anything else is the id of a rule.
         if_unchanged: whether an update gives way where the record holds something else by now than
             when it was wanted: what people entered meanwhile stays.
+        if_absent: whether a create or an upsert is for a new record alone, because nothing was
+            found when it was wanted. If it waits, it is looked for once more.
     """
 
     on_duplicate: OnDuplicate = OnDuplicate.PARK
     assignment: str = "none"
     if_unchanged: bool = False
+    if_absent: bool = False
 
     def as_json(self) -> dict[str, str]:
         """Only what differs from the default, so that equal options are equal texts."""
@@ -102,6 +105,8 @@ class WriteOptions:
             found["assignment"] = self.assignment
         if self.if_unchanged:
             found["if_unchanged"] = "yes"
+        if self.if_absent:
+            found["if_absent"] = "yes"
         return found
 
     @classmethod
@@ -111,6 +116,7 @@ class WriteOptions:
             OnDuplicate(stored.get("on_duplicate", "park")),
             stored.get("assignment", "none"),
             stored.get("if_unchanged") == "yes",
+            stored.get("if_absent") == "yes",
         )
 
 

@@ -88,6 +88,7 @@ ON CONFLICT (action_id) DO NOTHING
 _TAKE = """
 SELECT action_id, kind, object_name, record_id, match_email, external_id_field, external_id,
        fields::text AS fields, options::text AS options, requested_by, requested_at, ordinal,
+       idempotency_key AS key,
        -- Of several records a person named the one that is meant.
        CASE WHEN cardinality(matches) > 1 AND record_id IS NOT NULL
             THEN matched_object END AS record_object
@@ -98,7 +99,7 @@ SELECT a.action_id, o.object_name,
        lower(btrim(coalesce(o.fields ->> 'Email', a.match_email))) AS email,
        a.external_id_field, a.external_id, o.fields ->> 'CampaignId' AS campaign,
        coalesce(o.fields ->> 'ContactId', o.fields ->> 'LeadId') AS person
-FROM crm_sync.action a JOIN crm_sync.outbox o ON o.idempotency_key = 'action/' || a.action_id
+FROM crm_sync.action a JOIN crm_sync.outbox o USING (idempotency_key)
 WHERE a.state = 'enqueued' AND o.operation IN ('create', 'upsert')
 AND o.state IN ('waiting', 'held', 'sending')
 ORDER BY a.ordinal
@@ -128,8 +129,8 @@ _IS_DUE = """
 SELECT EXISTS (
     SELECT FROM crm_sync.action a WHERE a.state = 'requested' AND (
         a.waits_for IS NULL OR NOT EXISTS (
-            SELECT FROM crm_sync.outbox o WHERE o.idempotency_key = 'action/' || a.waits_for
-            AND o.state IN ('waiting', 'held', 'sending'))))
+            SELECT FROM crm_sync.action m JOIN crm_sync.outbox o USING (idempotency_key)
+            WHERE m.action_id = a.waits_for AND o.state IN ('waiting', 'held', 'sending'))))
 """
 _LOG: LiteralString = """
 SELECT * FROM crm_sync.action_log l
@@ -391,6 +392,7 @@ def _action(row: Mapping[str, object]) -> Action:
         record_object=_text(row["record_object"]),
         requested_by=str(row["requested_by"]),
         requested_at=requested_at,
+        key=str(row["key"]),
         is_readable=is_readable,
     )
 

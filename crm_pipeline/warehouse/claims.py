@@ -30,6 +30,7 @@ class Portion:
             for each portion.
         is_uncertain: they were sent before, and nobody knows what became of them.
         is_alone: each field must travel by itself.
+        is_late: they make records, and whether those are there already was known too long ago.
     """
 
     lane: int
@@ -41,6 +42,7 @@ class Portion:
     is_alone: bool
     due: int
     first: int = 0
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,9 @@ AND NOT (w.is_alone AND EXISTS (
     AND a.not_before <= now() AND a.write_id < w.write_id))
 """
 _FIRST = f"""
-SELECT lane, object_name, operation, external_id_field, options, is_uncertain, is_alone, write_id
+SELECT lane, object_name, operation, external_id_field, options, is_uncertain, is_alone, write_id,
+       (operation = 'upsert' OR options ? 'if_absent')
+       AND (attempts > 0 OR enqueued_at < now() - make_interval(secs => %(late_after)s))
 FROM crm_sync.outbox w
 WHERE state = 'waiting' AND not_before <= now() AND lane <= %(lane)s
 AND NOT (w.object_name = ANY(%(without)s)) AND {_IS_FREE}
@@ -158,7 +162,12 @@ FROM crm_sync.outbox_claim WHERE settled_at IS NULL ORDER BY claim_id
 
 
 def next_portion(
-    warehouse: Warehouse, *, limit: int, lowest_lane: int, without: Sequence[str] = ()
+    warehouse: Warehouse,
+    *,
+    limit: int,
+    lowest_lane: int,
+    without: Sequence[str] = (),
+    late_after_seconds: float,
 ) -> Portion | None:
     """What goes next; None when nothing is due.
 
@@ -167,14 +176,17 @@ def next_portion(
         limit: count no further; a larger portion is one that a bulk job takes.
         lowest_lane: leave the lanes behind it alone.
         without: objects to leave alone.
+        late_after_seconds: so long it is good to know that a record is not there.
     """
     with warehouse.connect(autocommit=True) as connection:
         first = connection.execute(
-            _FIRST, {"lane": lowest_lane, "without": list(without)}
+            _FIRST,
+            {"lane": lowest_lane, "without": list(without), "late_after": late_after_seconds},
         ).fetchone()
         if first is None:
             return None
-        lane, object_name, operation, key_field, options, is_uncertain, is_alone, write_id = first
+        lane, object_name, operation, key_field, options, *flags, write_id, is_late = first
+        is_uncertain, is_alone = flags
         portion = Portion(
             lane=lane,
             object_name=object_name,
@@ -185,6 +197,7 @@ def next_portion(
             is_alone=is_alone,
             due=0,
             first=int(write_id),
+            is_late=is_late,
         )
         counted = connection.execute(_COUNT, {**_facts(portion), "limit": limit}).fetchone()
     assert counted is not None

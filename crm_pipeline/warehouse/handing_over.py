@@ -1,7 +1,7 @@
-"""Handing a write-back over to another record, because its own became that one.
+"""Handing a write-back over to a record: its own became that one, or an upsert's is there already.
 
 Belongs here: the statement, and what our tombstones know. Does not belong here: deciding where it
-goes (writeback/following.py).
+goes (writeback/following.py, writeback/looking_again.py).
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,22 @@ from crm_pipeline.warehouse.outbox import enqueue_from
 from crm_pipeline.warehouse.settling import MOST_COLLISIONS, close_claim
 from crm_pipeline.warehouse.withdrawing import WITHDRAWN
 
-_MOVED = """
-SELECT o.idempotency_key || '=>' || m.record_id AS idempotency_key, o.lane, o.origin, o.batch,
-       m.object_name, m.record_id, o.field, o.value, o.options, o.value_at
-FROM pg_temp.outbox_moved m JOIN crm_sync.outbox o ON o.write_id = m.write_id
-WHERE o.state = 'sending'
+# An upsert becomes what an update with its key would be: a row per field. No assignment rule gets a
+# record that is there.
+_PARTS = """
+pg_temp.outbox_moved m JOIN crm_sync.outbox o ON o.write_id = m.write_id AND o.state = 'sending'
+CROSS JOIN LATERAL (
+    SELECT o.field AS field, o.value AS value, o.idempotency_key || '=>' || m.record_id AS key
+    WHERE o.field IS NOT NULL
+    UNION ALL
+    SELECT f.key, f.value, o.idempotency_key || '/' || f.key FROM jsonb_each(o.fields) f
+) v
+"""
+_MOVED = f"""
+SELECT v.key AS idempotency_key, o.lane, o.origin, o.batch, m.object_name, m.record_id, v.field,
+       v.value, o.value_at,
+       CASE WHEN o.field IS NULL THEN o.options - 'assignment' ELSE o.options END AS options
+FROM {_PARTS}
 """
 _LOCK = """
 SELECT count(*) FROM (
@@ -37,13 +48,16 @@ SET state = 'superseded', ended_at = now(), code = '{WITHDRAWN}',
 FROM pg_temp.outbox_moved m
 WHERE o.write_id = m.write_id AND o.state = 'sending' AND o.is_withdrawn
 """
-_HAND_OVER = """
-UPDATE crm_sync.outbox o
-SET state = 'superseded', ended_at = now(), successor_id = n.write_id, code = m.code,
-    reason = m.reason
-FROM pg_temp.outbox_moved m, crm_sync.outbox n
-WHERE o.write_id = m.write_id AND o.state = 'sending'
-AND n.idempotency_key = o.idempotency_key || '=>' || m.record_id
+_HAND_OVER = f"""
+UPDATE crm_sync.outbox u
+SET state = 'superseded', ended_at = now(), successor_id = s.write_id, code = s.code,
+    reason = s.reason
+FROM (
+    SELECT m.write_id AS moved_id, m.code, m.reason, min(n.write_id) AS write_id
+    FROM {_PARTS} JOIN crm_sync.outbox n ON n.idempotency_key = v.key
+    GROUP BY m.write_id, m.code, m.reason
+) s
+WHERE u.write_id = s.moved_id
 """
 _TABLE_OF = """
 SELECT s.table_name, a.attname,
@@ -59,7 +73,7 @@ WHERE s.object_name = %(object)s
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """An update that goes to another record, because its own became that one."""
+    """An update or upsert that goes on as an update of this record."""
 
     write_id: int
     object_name: str
@@ -69,9 +83,9 @@ class Move:
 
 
 def follow(warehouse: Warehouse, lease: Lease, taken: Claim, moves: Sequence[Move]) -> None:
-    """Let updates go on for other records; there, too, the newest value wins.
+    """Let write-backs go on as updates of these records; there, too, the newest value wins.
 
-    The update itself ends as superseded by the one that it became. One that was taken back
+    The write-back itself ends as superseded by what it became. One that was taken back
     meanwhile ends here.
     """
     for attempt in range(MOST_COLLISIONS):

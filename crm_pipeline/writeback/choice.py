@@ -34,17 +34,9 @@ def choose(portion: Portion, able: WriteCapabilities, *, most_by_calls: int) -> 
     few = f"REST: {portion.due:,} write-backs in about {calls} {plural}"
     if not able.job_rows:
         return Choice(Transport.REST, few)
-    if portion.is_uncertain:
-        return Choice(Transport.REST, "REST: they are read back before they are sent again")
-    if portion.is_alone:
-        return Choice(Transport.REST, "REST: each is looked at by itself")
-    if (
-        portion.options.on_duplicate is not OnDuplicate.PARK
-        or portion.options.assignment == "default"
-    ):
-        return Choice(
-            Transport.REST, "REST: a job cannot be told how to treat duplicates or owners"
-        )
+    why_no_job = _why_no_job(portion)
+    if why_no_job is not None:
+        return Choice(Transport.REST, f"REST: {why_no_job}")
     if portion.due <= most_by_calls:
         return Choice(Transport.REST, f"{few}; a job takes about {able.calls_per_job}")
     return Choice(
@@ -52,6 +44,19 @@ def choose(portion: Portion, able: WriteCapabilities, *, most_by_calls: int) -> 
         f"Bulk: more than {most_by_calls:,} write-backs; a job takes about"
         f" {able.calls_per_job} calls whatever its size",
     )
+
+
+def _why_no_job(portion: Portion) -> str | None:
+    if portion.is_uncertain:
+        return "they are read back before they are sent again"
+    if portion.is_late:
+        return "they are looked for before they are sent"
+    if portion.is_alone:
+        return "each is looked at by itself"
+    options = portion.options
+    if options.on_duplicate is not OnDuplicate.PARK or options.assignment == "default":
+        return "a job cannot be told how to treat duplicates or owners"
+    return None
 
 
 def pack(rows: Iterable[WriteRow], size: int) -> list[list[tuple[WriteRow, ...]]]:

@@ -34,6 +34,8 @@ class WriteManners:
         longest_pause_seconds: no pause is longer.
         first_look_seconds: before the second look at a bulk job; each wait is a quarter longer.
         slowest_look_seconds: the longest wait: every look is an API call.
+        look_again_seconds: so long a decision to make a record is good; one that waited longer is
+            looked for once more before it is sent.
         patience_seconds: after which a drainer leaves the rest to the next one.
         most_outages: so many calls without an answer, one after the other, end a drainer.
         sleep: waits so many seconds.
@@ -48,6 +50,7 @@ class WriteManners:
     longest_pause_seconds: float = 6 * 3600.0
     first_look_seconds: float = 0.2
     slowest_look_seconds: float = 30.0
+    look_again_seconds: float = 60.0
     patience_seconds: float = 3 * 3600.0
     most_outages: int = 3
     sleep: Callable[[float], None] = time.sleep

@@ -164,6 +164,7 @@ class _Round:
             limit=context.manners.most_by_calls + 1,
             lowest_lane=min(lowest, self._affordable()),
             without=sorted(self.without),
+            late_after_seconds=context.manners.look_again_seconds,
         )
         if portion is None:
             return False

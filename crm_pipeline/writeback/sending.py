@@ -35,6 +35,7 @@ from crm_pipeline.writeback.bisection import Sifted, sift
 from crm_pipeline.writeback.choice import pack
 from crm_pipeline.writeback.context import WriteContext
 from crm_pipeline.writeback.following import Lost
+from crm_pipeline.writeback.looking_again import still_to_be_made
 from crm_pipeline.writeback.owners import with_default_owner
 
 _READ_BACK = Outcome(
@@ -165,10 +166,12 @@ class Sending:
 
     def _not_there_yet(self, rows: list[WriteRow]) -> list[WriteRow]:
         """Rows whose values the CRM lacks; what got through without an answer is settled."""
-        if not self.taken.portion.is_uncertain or not rows:
+        if self.taken.portion.is_uncertain and rows:
+            self.context.require_enabled()
+            rows = self._not_held(rows) if self._is_update else self._not_made(rows)
+        if self._is_update or not rows:
             return rows
-        self.context.require_enabled()
-        return self._not_held(rows) if self._is_update else self._not_made(rows)
+        return still_to_be_made(self.context, self.taken, self.crm_object, rows)
 
     def _not_made(self, rows: list[WriteRow]) -> list[WriteRow]:
         """Creates whose record is not there.

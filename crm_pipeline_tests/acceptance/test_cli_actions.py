@@ -65,6 +65,21 @@ def test_what_was_refused_is_listed_mended_and_decided_again_or_dismissed(
     assert states == {"late@example.com": "applied", "never@example.com": "dismissed"}
 
 
+def test_h28_what_delivery_handed_back_is_decided_and_delivered_by_the_same_command(
+    acting: House,
+) -> None:
+    new = ("--field", "Email=new@example.com")
+    assert main.run(["actions", "request", *LEAD, *new]) == 0
+    assert main.run(["actions", "resolve"]) == 0
+    acting.execute("UPDATE crm_sync.outbox SET enqueued_at = enqueued_at - interval '1 hour'")
+    by_hand = {"LastName": "By hand", "Company": "Co", "Email": "new@example.com"}
+    acting.org.create("Lead", by_hand)
+    assert main.run(["actions", "request", *LEAD]) == 0
+    assert main.run(["actions", "resolve", "--deliver"]) == 0
+    found = records(acting, "SELECT LastName FROM Lead WHERE Email = 'new@example.com'")
+    assert found == [{"LastName": "Doe"}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

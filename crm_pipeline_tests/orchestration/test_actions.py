@@ -10,6 +10,7 @@ import pytest
 from crm_pipeline.config.load import load_settings
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline_tests.cases.acting import acting_house, ask, decide, records, told
+from crm_pipeline_tests.cases.writing import drain
 from crm_pipeline_tests.house import House
 from crm_pipeline_tests.orchestration.conftest import Dagster
 from crm_pipeline_tests.orchestration.test_sensors import Sensors
@@ -92,6 +93,33 @@ def test_a_run_delivers_what_waited_for_its_own_record_and_tells_each_result(
     assert lines[first]["record_id"] == told(acting, first)["record_id"]
     assert lines[wrong]["code"] == "NO_OBJECT"
     assert NEW["Email"] not in str(facts)
+
+
+def test_h28_a_run_goes_on_with_what_its_own_delivery_handed_back(
+    acting: House, instance: dg.DagsterInstance
+) -> None:
+    late = ask(acting, fields=NEW)
+    decide()
+    acting.execute("UPDATE crm_sync.outbox SET enqueued_at = enqueued_at - interval '1 hour'")
+    made = acting.org.create("Lead", {**NEW, "LastName": "By hand"})
+    ask(acting, fields={**NEW, "Email": "other@example.com"})
+    assert Dagster(acting, instance).run("actions").success
+    assert (told(acting, late)["state"], told(acting, late)["record_id"]) == ("applied", made)
+
+
+def test_h28_what_another_delivery_handed_back_is_seen_by_the_sensor(
+    acting: House, sensors: Sensors, instance: dg.DagsterInstance
+) -> None:
+    ask(acting, fields=NEW)
+    decide()
+    acting.execute("UPDATE crm_sync.outbox SET enqueued_at = enqueued_at - interval '1 hour'")
+    acting.org.create("Lead", {**NEW, "LastName": "By hand"})
+    assert sensors.look("requested_actions") == "Nothing was asked for."
+    drain(acting)
+    assert isinstance(sensors.look("requested_actions"), dg.RunRequest)
+    assert Dagster(acting, instance).run("actions").success
+    found = records(acting, "SELECT LastName FROM Lead WHERE Email = 'new@example.com'")
+    assert found == [{"LastName": "Doe"}]
 
 
 def test_the_form_makes_a_record_and_a_wrong_one_is_refused_with_a_sentence(

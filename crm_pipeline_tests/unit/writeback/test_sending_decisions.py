@@ -126,6 +126,7 @@ def portion(due: int, **facts: bool) -> Portion:
         is_uncertain=facts.get("is_uncertain", False),
         is_alone=facts.get("is_alone", False),
         due=due,
+        is_late=facts.get("is_late", False),
     )
 
 
@@ -137,6 +138,7 @@ def portion(due: int, **facts: bool) -> Portion:
         (portion(2_001), Transport.BULK, "more than 2,000"),
         (portion(2_001, is_uncertain=True), Transport.REST, "read back"),
         (portion(2_001, is_alone=True), Transport.REST, "by itself"),
+        (portion(2_001, is_late=True), Transport.REST, "looked for"),
     ],
 )
 def test_the_transport_is_chosen_by_cost_and_says_why(
