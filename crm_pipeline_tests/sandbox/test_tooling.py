@@ -9,6 +9,7 @@ import pytest
 
 from crm_pipeline.sandbox.salesforce.failures import OrgError
 from crm_pipeline.sandbox.salesforce.org import SandboxOrg
+from crm_pipeline.sandbox.salesforce.running import RunningOrg
 from crm_pipeline_tests.sandbox.client import Client
 
 LEAD = {"LastName": "Doe", "Company": "Acme"}
@@ -139,6 +140,28 @@ def test_of_two_who_make_a_field_at_once_one_is_told_that_the_name_is_taken(
         for number in range(100):
             both = [pool.submit(makes, f"Score_{number}__c") for _ in range(2)]
             assert sorted(one.result() for one in both) == ["DUPLICATE_DEVELOPER_NAME", "made"]
+
+
+def test_of_two_who_permit_a_field_at_once_one_is_told_that_it_is_permitted(
+    client: Client, served: RunningOrg
+) -> None:
+    clients, at_once = (client, Client(served)), Barrier(2)
+    own_set = client.rows(
+        "SELECT PermissionSetId FROM PermissionSetAssignment "
+        "WHERE Assignee.Username = 'integration@sandbox.example'"
+    )[0]["PermissionSetId"]
+
+    def permits(one: Client, name: str) -> int:
+        body = {"ParentId": own_set, "SobjectType": "Lead", "Field": f"Lead.{name}"}
+        at_once.wait()
+        words = {"PermissionsRead": True}
+        return one.call("POST", "/sobjects/FieldPermissions", {**body, **words}).status_code
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(40):
+            made(client, f"Lead.Score_{number}__c")
+            both = [pool.submit(permits, one, f"Score_{number}__c") for one in clients]
+            assert sorted(one.result() for one in both) == [201, 400]
 
 
 def test_an_administrator_empties_the_bin_of_a_field(client: Client) -> None:

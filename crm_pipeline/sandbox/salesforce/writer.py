@@ -57,9 +57,9 @@ class Writer:
             self._server.faults.check_row(definition.name, "", values)
             kept = permitted(self._org, definition, values, creating=True)
             owners.check(self._org, definition, kept)
-            field_security.check(self._org, definition, kept)
             self._lock(definition, locked_with(definition, kept))
             with self._org.transaction():
+                field_security.check(self._org, definition, kept)
                 identifier = self._org.create(definition.name, kept)
                 self._settle(definition, identifier, kept, {}, created=True)
             row.id, row.changed = identifier, list(kept)
