@@ -15,7 +15,7 @@ from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease
 from crm_pipeline.warehouse.outbox import enqueue_from
 from crm_pipeline.warehouse.settling import MOST_COLLISIONS, close_claim
-from crm_pipeline.warehouse.withdrawing import WITHDRAWN
+from crm_pipeline.warehouse.withdrawing import WITHDRAWN, lock_against_withdrawing
 
 # An upsert becomes what an update with its key would be: a row per field. No assignment rule gets a
 # record that is there.
@@ -33,12 +33,6 @@ SELECT v.key AS idempotency_key, o.lane, o.origin, o.batch, m.object_name, m.rec
        v.value, o.value_at,
        CASE WHEN o.field IS NULL THEN o.options - 'assignment' ELSE o.options END AS options
 FROM {_PARTS}
-"""
-_LOCK = """
-SELECT count(*) FROM (
-    SELECT FROM crm_sync.outbox o JOIN pg_temp.outbox_moved m USING (write_id)
-    WHERE o.state = 'sending' ORDER BY o.write_id FOR UPDATE OF o
-) locked
 """
 # What was taken back while it was on its way goes nowhere else.
 _WITHDRAWN = f"""
@@ -103,7 +97,7 @@ def follow(warehouse: Warehouse, lease: Lease, taken: Claim, moves: Sequence[Mov
                         copy.write_row(
                             (one.write_id, one.object_name, one.record_id, one.code, one.reason)
                         )
-                connection.execute(_LOCK)
+                lock_against_withdrawing(connection, "outbox_moved")
                 connection.execute(_WITHDRAWN)
                 enqueue_from(connection, sql.SQL(_MOVED))
                 connection.execute(_HAND_OVER)

@@ -16,7 +16,7 @@ from crm_pipeline.model.writeback import Lane, Outcome, Verdict, WriteState
 from crm_pipeline.warehouse.claims import Claim
 from crm_pipeline.warehouse.connection import Warehouse
 from crm_pipeline.warehouse.lease import Lease
-from crm_pipeline.warehouse.withdrawing import WITHDRAWN
+from crm_pipeline.warehouse.withdrawing import WITHDRAWN, lock_against_withdrawing
 
 MOST_REFUSALS = 12
 """So often a record is tried that the CRM keeps refusing for reasons that should pass."""
@@ -51,14 +51,6 @@ CREATE TEMPORARY TABLE outbox_settled (
     reason text, remedy text, delay double precision, is_uncertain boolean, counts boolean,
     is_alone boolean
 ) ON COMMIT DROP
-"""
-# Whoever withdraws ticks of consent locks them in the same order (withdrawing.py), so what is seen
-# below is the last word.
-_LOCK = """
-SELECT count(*) FROM (
-    SELECT FROM crm_sync.outbox o JOIN pg_temp.outbox_settled s USING (write_id)
-    WHERE o.state = 'sending' ORDER BY o.write_id FOR UPDATE OF o
-) locked
 """
 _APPLY = """
 UPDATE crm_sync.outbox o
@@ -179,7 +171,7 @@ def settle_from(
                 fill(connection)
                 connection.execute("ANALYZE pg_temp.outbox_settled")
                 if taken.portion.lane == Lane.CONSENT:
-                    connection.execute(_LOCK)
+                    lock_against_withdrawing(connection, "outbox_settled")
                 applied = connection.execute(_APPLY).rowcount
                 has_others, has_parked = _what_else(connection)
                 counted = connection.execute(_SETTLE_COUNTED).fetchall() if has_others else []

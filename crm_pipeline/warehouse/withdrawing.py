@@ -47,6 +47,12 @@ SELECT o.successor_id FROM crm_sync.outbox o JOIN {unwanted} u USING (write_id)
 WHERE o.state = 'superseded' AND o.code IN ('MERGED', 'CONVERTED') AND o.successor_id IS NOT NULL
 ON CONFLICT DO NOTHING
 """)
+_LOCK = sql.SQL("""
+SELECT count(*) FROM (
+    SELECT FROM crm_sync.outbox o JOIN {chosen} c USING (write_id)
+    WHERE o.state = 'sending' ORDER BY o.write_id FOR UPDATE OF o
+) locked
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,16 @@ class Withdrawn:
 
     ended: int
     on_their_way: int
+
+
+def lock_against_withdrawing(connection: psycopg.Connection, chosen: str) -> None:
+    """Lock what is on its way in the order of whoever withdraws; the mark is the last word then.
+
+    Args:
+        connection: the caller's transaction.
+        chosen: the temporary table that names the write-backs, in `write_id`.
+    """
+    connection.execute(_LOCK.format(chosen=sql.Identifier("pg_temp", chosen)))
 
 
 def collect_unwanted(connection: psycopg.Connection) -> None:
